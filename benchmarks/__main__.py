@@ -16,6 +16,8 @@ from benchmarks import (
     classes,
     control_plane,
     deliveries,
+    grade_sheets,
+    grades,
     growth,
     hostile,
     large_runs,
@@ -43,6 +45,7 @@ SUITES: dict[str, Suite] = {
     "queues": scale.measure_queues,
     "large-runs": large_runs.measure,
     "history": growth.measure,
+    "grades": grades.measure,
     "graders": scale.measure_graders,
     "stages": stages.measure,
     "classes": classes.measure,
@@ -53,6 +56,7 @@ SUITES: dict[str, Suite] = {
     "live-logs": live_logs.measure,
     "polls": polls.measure,
     "deliveries": deliveries.measure,
+    "grade-sheets": grade_sheets.measure,
 }
 _REPOSITORY = Path(__file__).parents[1]
 LATEST = _REPOSITORY / "benchmarks" / "results" / "latest.json"

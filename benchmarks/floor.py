@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
@@ -62,7 +62,7 @@ class Floor:
         await self.store.runs.insert(run)
         await self.store.jobs.insert([planned])
         await self._pass_a_message()
-        await self._dispatch([planned])
+        await self.store.jobs.with_stages([planned.job.id])  # before it is handed over
         await self._pass_a_message()
         return time.perf_counter() - begun
 
@@ -73,19 +73,13 @@ class Floor:
         await self.store.runs.insert(run)
         await self.store.jobs.insert(planned)
         for start in range(0, jobs, BATCH):
-            await self._finish(await self._dispatch(planned[start : start + BATCH]))
+            await self._finish({plan.job.id: plan.job for plan in planned[start : start + BATCH]})
         return time.perf_counter() - begun, cpu_seconds(self.store_pid) - before
 
     async def _pass_a_message(self) -> None:
         message = aio_pika.Message(bytes(SIZE), delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
         publish = self.channel.default_exchange.publish(message, self.queue)
         await asyncio.gather(publish, self.arrived.acquire())
-
-    async def _dispatch(self, planned: Sequence[PlannedJob]) -> dict[str, Job]:
-        now = datetime.now(UTC)
-        jobs = {plan.job.id: plan.job for plan in planned}
-        moved = await self.store.jobs.move({name: lambda job: job.dispatch(now) for name in jobs}, known=jobs)
-        return {name: each.after for name, each in moved.items()}
 
     async def _finish(self, jobs: Mapping[str, Job]) -> None:
         now = datetime.now(UTC)

@@ -7,6 +7,8 @@ from benchmarks import (
     classes,
     control_plane,
     deliveries,
+    grade_sheets,
+    grades,
     growth,
     hostile,
     large_runs,
@@ -88,9 +90,11 @@ def goals(plan: Plan) -> list[Goal]:
         *_of_scale(plan),
         *_of_reads(plan),
         *_of_growth(plan),
+        *_of_grades(plan),
         *_of_large_runs(plan),
         *_of_starts(),
         *_of_deliveries(),
+        *_of_grade_sheets(),
         *_of_live_logs(),
     ]
 
@@ -119,6 +123,19 @@ def _of_stages() -> list[Goal]:
             2.0,
             is_floor=False,
         ),
+    ]
+
+
+def _of_grades(plan: Plan) -> list[Goal]:
+    contender = grades.of_class(*plan.graded)
+
+    def most(name: str, figure: Figure, bound: float) -> Goal:
+        return Goal("grades", f"{contender}: {name}, s", _value(figure, contender), bound, is_floor=False)
+
+    return [
+        most("the draft, read again", grades.AGAIN, 1),
+        most("the published grades", grades.BOOK, 1),
+        most("the grade of a student", grades.ONE, 0.1),
     ]
 
 
@@ -226,6 +243,13 @@ def _of_growth(plan: Plan) -> list[Goal]:
             "history", f"CPU of the read that grows most, with {long}, times with {short}", dearest, 1.3, is_floor=False
         ),
         Goal("history", f"CPU of a job with {long}, times with {short}", job, 1.2, is_floor=False),
+    ]
+
+
+def _of_grade_sheets() -> list[Goal]:
+    contenders = (grade_sheets.EXPORT, grade_sheets.DRAFT, grade_sheets.MERGE)
+    return [
+        Goal("grade-sheets", f"{each}, s", _value(grade_sheets.WALL, each), 1, is_floor=False) for each in contenders
     ]
 
 

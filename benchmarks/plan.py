@@ -31,6 +31,7 @@ class Plan:
     history: tuple[int, ...] = (0, 2_000, 20_000)  # finished jobs of a course
     asked: int = 40  # times that each read is asked
     large_runs: tuple[int, ...] = (1_000, 20_000)  # students
+    graded: tuple[int, int] = (2_000, 20_000)  # students of a class, and their submissions
     graders: tuple[int, ...] = (1, 4, 16, 64)
     graders_jobs: int = 200
     submissions: int = 5

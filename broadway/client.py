@@ -3,10 +3,13 @@
 from pydantic import BaseModel
 
 from broadway.clients.access import Access
+from broadway.clients.grade_sheets import GradeSheets
+from broadway.clients.grades import Grades
 from broadway.clients.hooks import Hooks
 from broadway.clients.jobs import JobLog
 from broadway.clients.live_logs import LiveLogs
 from broadway.clients.operators import GraderDescription, Operator
+from broadway.clients.regrades import Regrades
 from broadway.clients.runs import JobDescription, RunDescription, Runs
 from broadway.session import ClientError
 
@@ -31,7 +34,7 @@ class Worker(BaseModel):
     alive: bool
 
 
-class Client(Runs, LiveLogs, Hooks, Access):
+class Client(Runs, LiveLogs, Hooks, Access, Grades, GradeSheets, Regrades):
     """A client for one course: with ``Client.connect(…) as client``.
 
     Each of its resources has a module in ``broadway/clients``.

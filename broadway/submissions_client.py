@@ -11,12 +11,13 @@ from typing import IO, Any
 import httpx2
 
 from broadway.clients.changes import changes
-from broadway.clients.course import CourseSession
+from broadway.clients.extensions import Extensions
 from broadway.clients.uploads import form_of
 from broadway.messages.resources.artifacts import ArtifactsView
 from broadway.messages.resources.base import MAX_PAGE
 from broadway.messages.resources.ids import IdsView
 from broadway.messages.resources.submissions import SubmissionSummary, SubmissionView
+from broadway.messages.resources.tokens import WhoAmI
 from broadway.runtime.http_errors import UNSENT, why
 from broadway.session import TRIES, ClientError, segment
 
@@ -25,7 +26,7 @@ __all__ = ["SubmissionsClient"]
 UPLOAD_WITHIN = 600.0  # seconds for one piece of an upload or a download
 
 
-class SubmissionsClient(CourseSession):
+class SubmissionsClient(Extensions):
     """A client for the submissions of one course.
 
     Args:
@@ -137,6 +138,10 @@ class SubmissionsClient(CourseSession):
                     output.write(piece)
         except UNSENT as error:
             raise ClientError(f"the server at {self._where} did not send all: {why(error)}") from error
+
+    def student(self) -> str | None:
+        """Return the student of the token; None for a token of staff."""
+        return self._as(WhoAmI, self._request("GET", "/api/v2/whoami")).student
 
     def assignments(self) -> list[str]:
         """Return the ids of the course's assignments, in order."""

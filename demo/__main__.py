@@ -1,26 +1,28 @@
-"""The demo: a class of 30, graded on this machine, from the submission of a run to its results."""
+"""The demo: a course with two assignments on this machine, from the files that students hand in to their scores."""
 
+import argparse
 import contextlib
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from rich.console import Console
 
-from demo import course_server, image, pipelines, progress, results, stack, submissions
-from demo.client import Broadway, BroadwayError
+from demo import autograder, image, pipelines, progress, results, stack, submissions
+from demo.client import ClientError, Course
+from demo.pipelines import CALCULATOR, WORDS
 
 DIRECTORY = Path(".broadway/demo")
 GRADERS, SLOTS = 2, 2
-POLL = 0.5  # seconds
+POLL = 1.0  # seconds
 LIMIT = 600.0  # seconds for a run
-FINISHED, FAILED = ENDED = "grading run is complete", "grading run failed"
 LAST_RUN = DIRECTORY / "last-run"
-TROUBLE = (stack.StackError, image.ImageError, course_server.CourseServerError, BroadwayError)
+TROUBLE = (stack.StackError, image.ImageError, ClientError)
 INTERRUPTED = 130
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -31,10 +33,13 @@ if not stdout.is_terminal:
 
 def main() -> int:
     """Run the demo, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="leave Broadway running at the end, until Ctrl-C")
+    keep = parser.parse_args().keep
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, _interrupt)
     try:
-        return demo()
+        return demo(keep=keep)
     except KeyboardInterrupt:
         stderr.print("Interrupted; everything is stopped.")
         return INTERRUPTED
@@ -43,87 +48,133 @@ def main() -> int:
         return 1
 
 
-def demo() -> int:
-    """Start Broadway, grade the class, and stop Broadway; return 0 if every student has the expected outcome."""
-    with contextlib.ExitStack() as outlasting, contextlib.ExitStack() as running:
-        say(f"Starting Broadway in {DIRECTORY}: {GRADERS} graders with {SLOTS} slots each ...")
-        site = running.enter_context(stopping(stack.running(DIRECTORY, graders=GRADERS, slots=SLOTS)))
+def demo(*, keep: bool) -> int:
+    """Start Broadway, grade both assignments, and stop Broadway; return 0 if all results are the expected ones."""
+    say(f"Starting Broadway in {DIRECTORY}: {GRADERS} graders with {SLOTS} slots each ...")
+    with stopping(stack.running(DIRECTORY, graders=GRADERS, slots=SLOTS)) as site:
         say(f"Broadway answers at {site.api}; RabbitMQ's management UI is at {site.facts.get('management_url')}.")
         try:
-            name = image.ensure(site.docker_host, say)
-            broadway = outlasting.enter_context(Broadway(site.api, site.token))
-            server = course_server.CourseServer(broadway.students, DIRECTORY / "course")
-            url = outlasting.enter_context(serve(server, site))  # until the graders have finished their jobs
-            broadway.register(pipelines.config(name, url))
-            return grade_class(broadway, server, site)
-        except (BroadwayError, course_server.CourseServerError, image.ImageError) as error:
+            with Course.connect(site.api, site.token) as course:
+                are_right = [grade_calculator(course, site), grade_words(course, site)]
+        except (ClientError, image.ImageError) as error:
             raise stack.StackError(f"{error}\n{stack.logs(DIRECTORY)}") from error
+        if keep:
+            wait(site)
+        else:
+            stdout.print(NEXT_STEPS, markup=False, soft_wrap=True)
+    return 0 if all(are_right) else 1
 
 
-def serve(server: course_server.CourseServer, site: stack.Stack) -> contextlib.AbstractContextManager[str]:
-    """Serve at an address that the engine's containers can reach; the context's value is the URL."""
-    address = course_server.gateway(site.docker_host)
-    say(f"The course's own server, with submissions and tests, is at {address}.")
-    return course_server.serve(server.app(), course_server.listen(address, DIRECTORY / "course-port"))
-
-
-def grade_class(broadway: Broadway, server: course_server.CourseServer, site: stack.Stack) -> int:
-    """Submit a run, follow it, and compare its results with the expected ones."""
+def grade_calculator(course: Course, site: stack.Stack) -> bool:
+    """Grade the first assignment: the whole class hands in, then one run grades the latest submissions."""
+    say(f"\nThe assignment {CALCULATOR}: an untrusted stage runs each submission, and a judge compares its answers.")
+    images = image.ensure(site.docker_host, say)
+    finish_earlier(course, site)
     students = list(submissions.expected())
-    finish_earlier(broadway, site)
-    run = broadway.submit(pipelines.run(students))
+    course.apply(CALCULATOR, pipelines.calculator(images), pipelines.calculator_settings(), students)
+    for student in students:
+        course.hand_in(CALCULATOR, student, submissions.files(student))
+    say(f"{len(students)} students handed in solution.py over the API; the submissions wait for the roster's run.")
+    run, begun = course.start(CALCULATOR), time.monotonic()
     LAST_RUN.write_text(run)
-    say(f"Grading run {run}: pre-processing, {len(students)} students, post-processing.")
+    say(f"Run {run} grades the latest submission of each student.")
+    follow(course, run, site)
+    return conclude(course.rows(run), submissions.expected(), time.monotonic() - begun)
+
+
+def grade_words(course: Course, site: stack.Stack) -> bool:
+    """Grade the second assignment: an autograder of Gradescope, and a run for each submission when it arrives."""
+    say(f"\nThe assignment {WORDS}: an autograder that was written for Gradescope, unchanged.")
+    if shutil.which("docker") is None:
+        say("No docker command is in PATH, which builds its image: this assignment is left out.")
+        return True
+    name = autograder.ensure(site.docker_host, DIRECTORY, say)
+    expected, begun = submissions.expected(submissions.WORDS), time.monotonic()
+    course.apply(WORDS, pipelines.words(name), pipelines.words_settings(), list(expected))
+    handed_in = [course.hand_in(WORDS, each, submissions.files(each, submissions.WORDS)) for each in expected]
+    say(f"{len(handed_in)} students handed in words.py; each submission starts a run of its own.")
+    rows: list[results.Row] = []
+    for submission in handed_in:
+        run = run_of(course, submission.id, site)
+        follow(course, run, site, shows=False)
+        rows += course.rows(run)
+    return conclude(rows, expected, time.monotonic() - begun)
+
+
+def run_of(course: Course, submission: str, site: stack.Stack) -> str:
+    """Return the run of a submission once it has one."""
     begun = time.monotonic()
-    status = follow(broadway, run, site)
-    if status["state"] == FAILED:
-        raise BroadwayError(f"run {run} failed:\n{_log_ends(broadway, status)}")
-    return conclude(broadway.students(run), run, time.monotonic() - begun, server.report(run))
+    while (found := course.submission(submission)).run_id is None:
+        if found.is_over or time.monotonic() - begun > LIMIT:
+            raise ClientError(f"submission {submission} is not graded: {found.state} {found.reason}")
+        site.check()
+        time.sleep(POLL)
+    return found.run_id
 
 
-def finish_earlier(broadway: Broadway, site: stack.Stack) -> None:
+def finish_earlier(course: Course, site: stack.Stack) -> None:
     """Follow an interrupted run, which Broadway continues, to its end, so that it does not slow down the new run."""
     if LAST_RUN.exists():
         run = LAST_RUN.read_text()
-        with contextlib.suppress(BroadwayError):
-            if broadway.status(run)["state"] not in ENDED:
+        with contextlib.suppress(ClientError):
+            if not course.run(run).is_over:
                 say(f"Run {run} was interrupted earlier; it is graded to its end first.")
-                follow(broadway, run, site)
+                follow(course, run, site)
 
 
-def follow(broadway: Broadway, run: str, site: stack.Stack) -> dict[str, Any]:
-    """Show a run's progress until it is over; return its last status."""
+def follow(course: Course, run: str, site: stack.Stack, *, shows: bool = True) -> None:
+    """Wait until a run is over, and show its progress."""
     begun = time.monotonic()
-    with progress.view(stderr, students=len(submissions.expected())) as view:
-        while (status := broadway.status(run))["state"] not in ENDED:
-            view.show(progress.phases(status))
+    with progress.view(stderr, shows=shows) as view:
+        while not (found := course.look(run, within=POLL)).is_over:
+            view.show(progress.phases(found))
             site.check()
             if time.monotonic() - begun > LIMIT:
-                raise BroadwayError(f"run {run} is not over after {LIMIT:g} s: {status['state']}")
-            time.sleep(POLL)
-        view.show(progress.phases(status))
-    return status
+                raise ClientError(f"run {run} is not over after {LIMIT:g} s: {found.state}")
+        view.show(progress.phases(found))
 
 
-def conclude(rows: list[results.Row], run: str, seconds: float, report: Path) -> int:
-    """Show the results of the class and the next steps; return the exit status."""
-    expected = submissions.expected()
+def conclude(rows: list[results.Row], expected: dict[str, submissions.Expected], seconds: float) -> bool:
+    """Show the results of an assignment; return whether they are as expected."""
     matching = results.as_expected(rows, expected)
     stdout.print(results.table(rows, expected))
     style = "green" if matching == len(expected) else "bold red"
     stdout.print(f"{matching} of {len(expected)} as expected, in {seconds:.0f} s.", style=style)
+    return matching == len(expected)
+
+
+_ACCESS = f"BROADWAY_COURSE={pipelines.COURSE} BROADWAY_COURSE_TOKEN=$(cat {DIRECTORY}/course-token)"
+_COMMANDS = f"""
+  export {_ACCESS} PATH="$PWD/.venv/bin:$PATH"
+  broadway run list
+      all runs, with the student and the score of each single submission
+  broadway run show RUN
+      its students with their scores
+  broadway job report JOB
+      each test of a job; --as-student is the student's view, without hidden tests and the total
+  broadway submission list {CALCULATOR}
+      the files that were handed in"""
+NEXT_STEPS = f"""
+Next steps:
+  make demo KEEP=1
+      the demo once more, left running at its end
+  .venv/bin/broadway up --directory {DIRECTORY}
+      only the same Broadway again, with these runs; while it runs, in another terminal:{_COMMANDS}
+  demo/assignment/README.md, docs/
+      the exercise and its grading; Broadway itself"""
+
+
+def wait(site: stack.Stack) -> None:
+    """Leave Broadway running until a signal arrives."""
+    commands = _COMMANDS.replace("export ", f"export BROADWAY_SERVER={site.api} ", 1)
     stdout.print(
-        "\nNext steps:\n"
-        f"  {report}\n      the class report, made by the post-processing\n"
-        f"  .venv/bin/broadway up --directory {DIRECTORY}\n"
-        "      the same Broadway again, with this run; it prints the addresses of its API and of RabbitMQ's UI\n"
-        f"  BROADWAY_COURSE={pipelines.COURSE} BROADWAY_COURSE_TOKEN=$(cat {DIRECTORY}/course-token)"
-        f" .venv/bin/broadway run show {run}\n      this run, while that Broadway runs\n"
-        "  demo/assignment/README.md, docs/\n      the exercise and its grading; Broadway itself",
-        markup=False,
-        soft_wrap=True,
+        f"\nBroadway is still running at {site.api}. In another terminal:{commands}", markup=False, soft_wrap=True
     )
-    return 0 if matching == len(expected) and report.exists() else 1
+    stdout.print("Press Ctrl-C here to stop it; the next `make demo` keeps its data.", style="bold")
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            site.check()
+            time.sleep(POLL)
 
 
 @contextlib.contextmanager
@@ -139,12 +190,6 @@ def stopping(site: contextlib.AbstractContextManager[stack.Stack]) -> Iterator[s
 def say(text: str) -> None:
     """Print a line about the progress."""
     stderr.print(text, markup=False)
-
-
-def _log_ends(broadway: Broadway, status: dict[str, Any]) -> str:
-    """Return the ends of the logs of pre- and post-processing."""
-    jobs = [job for key in ("pre_processing_job_state", "post_processing_job_state") for job in status[key] or {}]
-    return "\n".join(broadway.log(job)[-2000:] for job in jobs)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -1,94 +1,71 @@
-"""The course's client of Broadway: the requests of a front-end, with the course's token."""
+"""The demo's course: its assignments, submissions and runs, over the API with the token of its staff."""
 
-import re
-from typing import Any, Self
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-import httpx2
+from broadway.client import Client, ClientError, RunDescription
+from broadway.messages.resources.runs import RunDetail
+from broadway.messages.resources.submissions import SubmissionView
+from broadway.submissions_client import SubmissionsClient
+from demo.pipelines import COURSE
+from demo.results import Row
+from demo.submissions import Files
 
-from demo.pipelines import ASSIGNMENT, COURSE
+__all__ = ["ClientError", "Course"]
 
 Json = dict[str, Any]
 
-PAGE = 500  # jobs in one answer
-_STAMP = re.compile(r"^\d{4}-\d\d-\d\dT\S+Z ", re.MULTILINE)
-_SCORE = re.compile(r"^\d+ of \d+ tests passed$", re.MULTILINE)
+STUDENTS = "students"  # the phase of the students' jobs
 
 
-class BroadwayError(Exception):
-    """Broadway does not answer, or refuses the request."""
+class Course:
+    """A course with Broadway's own clients."""
 
+    def __init__(self, client: Client, uploads: SubmissionsClient) -> None:
+        self._client = client
+        self._uploads = uploads
 
-class Broadway:
-    """A course's access to a Broadway API."""
+    @classmethod
+    @contextlib.contextmanager
+    def connect(cls, api: str, token: str) -> Iterator["Course"]:
+        """Connect to an API; every method may raise ClientError."""
+        with (
+            Client.connect(api, course=COURSE, token=token) as client,
+            SubmissionsClient.connect(api, course=COURSE, token=token) as uploads,
+        ):
+            yield cls(client, uploads)
 
-    def __init__(self, api: str, token: str) -> None:
-        self._http = httpx2.Client(base_url=api, headers={"Authorization": f"Bearer {token}"}, timeout=10)
+    def apply(self, assignment: str, pipelines: Json, settings: Json, students: Sequence[str]) -> None:
+        """Store an assignment's pipelines, settings and roster."""
+        self._uploads.put_assignment(assignment, pipelines)
+        self._uploads.put_settings(assignment, settings)
+        roster = {"students": [{"student": student} for student in students]}
+        self._client.put_roster(assignment, roster)
 
-    def __enter__(self) -> Self:
-        return self
+    def hand_in(self, assignment: str, student: str, files: Files) -> SubmissionView:
+        """Hand in a student's files."""
+        return self._uploads.submit(assignment, files, student=student)
 
-    def __exit__(self, *_: object) -> None:
-        self._http.close()
+    def submission(self, identity: str) -> SubmissionView:
+        return self._uploads.submission(identity)
 
-    def register(self, config: Json) -> None:
-        """Store the assignment's pipelines."""
-        self._v1("POST", f"grading_config/{COURSE}/{ASSIGNMENT}", config)
+    def start(self, assignment: str, students: Sequence[str] | None = None) -> str:
+        """Start a run for the roster, or for some of it, and return its id."""
+        return self._client.start(assignment, students).id
 
-    def submit(self, request: Json) -> str:
-        """Start a run, and return its id."""
-        return str(self._v1("POST", f"grading_run/{COURSE}/{ASSIGNMENT}", request)["grading_run_id"])
+    def look(self, run: str, *, within: float) -> RunDetail:
+        """Return a run when it has changed since the call, at the latest after ``within`` seconds."""
+        *_, last = self._client.watch(run, within=within)
+        return last
 
-    def status(self, run: str) -> Json:
-        """Return the states of a run and of its jobs."""
-        status: Json = self._v1("GET", f"grading_run_status/{COURSE}/{run}")
-        return status
+    def run(self, run: str) -> RunDescription:
+        return self._client.run(run)
+
+    def rows(self, run: str) -> list[Row]:
+        """Return the results of the students of a run."""
+        return [Row.of(job) for job in self._client.run(run).jobs if job.phase == STUDENTS]
 
     def log(self, job: str) -> str:
-        """Return the output of a job, without the timestamps."""
-        text = str(self._v1("GET", f"grading_job_log/{COURSE}/{job}")["stdout"])
-        return _STAMP.sub("", text.replace("\r\n", "\n"))
-
-    def run(self, run: str) -> Json:
-        """Return a run with its jobs, as v2 describes them, from their pages."""
-        path = f"/api/v2/courses/{COURSE}/runs/{run}"
-        view: Json = {**self._request("GET", path).json(), "jobs": []}
-        page: Json = {"next": ""}
-        while page["next"] is not None:
-            after = f"&after={page['next']}" if page["next"] else ""
-            page = self._request("GET", f"{path}/jobs?limit={PAGE}{after}").json()
-            view["jobs"] += page["items"]
-        return view
-
-    def students(self, run: str) -> list[Json]:
-        """Return a row for each student of a run, with `student`, `outcome`, `seconds`, `reason` and `score`."""
-        return [self._row(job) for job in self.run(run)["jobs"] if job["phase"] == "students"]
-
-    def _row(self, job: Json) -> Json:
-        scores = _SCORE.findall(self._log_if_any(job["id"]))
-        return {
-            "student": job["env"]["STUDENT_ID"],
-            "outcome": job["outcome"] or job["state"],
-            "seconds": job["seconds"],
-            "reason": job["reason"],
-            "score": scores[-1] if scores else None,
-            "attempts": job["attempts"],
-            "job": job["id"],
-        }
-
-    def _log_if_any(self, job: str) -> str:
-        try:
-            return self.log(job)
-        except BroadwayError:
-            return ""
-
-    def _v1(self, method: str, path: str, body: Json | None = None) -> Any:
-        return self._request(method, f"/api/v1/{path}", body).json()["data"]
-
-    def _request(self, method: str, path: str, body: Json | None = None) -> httpx2.Response:
-        try:
-            answer = self._http.request(method, path, json=body)
-        except httpx2.HTTPError as error:
-            raise BroadwayError(f"{method} {path}: {error}") from error
-        if answer.is_error:
-            raise BroadwayError(f"{method} {path}: {answer.status_code} {answer.text[:400]}")
-        return answer
+        """Return the output of a job."""
+        return self._client.job_log(job).stdout

@@ -1,11 +1,13 @@
-"""The image of the assignment's stages: built once for each content, with or without a registry."""
+"""The images of the exercise's stages: built once for each content, with or without a registry."""
 
+import contextlib
 import hashlib
 import io
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,14 @@ Say = Callable[[str], None]
 
 HERE = Path(__file__).parent
 DOCKERFILE = HERE / "image" / "Dockerfile"
-ASSIGNMENT = HERE / "assignment"
+SOLVER, JUDGE = HERE / "solver", HERE / "assignment"  # the scripts of untrusted stages and of trusted ones
 
 NAME = "broadway-demo"
 PUBLIC_BASE = "python:3.13-alpine"
 ANSWER = 5.0  # seconds for a registry to answer
 PULL = 120.0  # seconds for a pull
 LOCAL_BASE = "broadway-demo-base"
+AUTOGRADER_BASE = "broadway-demo-autograder-base"
 
 
 class ImageError(Exception):
@@ -42,32 +45,67 @@ class _TimedClient(docker.APIClient):
         return super().request(method, url, **options)
 
 
-def ensure(docker_host: str, say: Say) -> str:
-    """Build the image on an engine unless it exists, and return its name, which has a hash of the content."""
-    client = docker.APIClient(base_url=docker_host, version="auto", timeout=120)
-    name = f"{NAME}:{_fingerprint()}"
-    try:
-        if _has(client, name):
-            say(f"Image {name} exists already.")
-        else:
-            _build(client, name, _base(client, docker_host, say))
-            say(f"Image {name} built.")
-    except (DockerException, RequestException) as error:
-        raise ImageError(f"image {name}: {error}") from error
-    finally:
-        client.close()
+@dataclass(frozen=True)
+class Images:
+    """The names of the images: that of untrusted stages has no solution in it."""
+
+    solver: str
+    judge: str
+
+
+def ensure(docker_host: str, say: Say) -> Images:
+    """Build the images on an engine unless they exist, and return their names, which have hashes of the contents."""
+    with _client(docker_host) as client:
+        solver, judge = (_ensure(client, docker_host, scripts, say) for scripts in (SOLVER, JUDGE))
+    return Images(solver, judge)
+
+
+def ensure_autograder_base(docker_host: str, say: Say) -> str:
+    """Make a base for autograders from this machine's Python, bash and busybox unless it exists; return its name."""
+    name = f"{AUTOGRADER_BASE}:{rootfs.digest()}"
+    with _client(docker_host) as client:
+        if not _has(client, name):
+            say("A base for the autograder is made from this machine's Python, bash and busybox.")
+            _import(client, name, shells=True)
     return name
 
 
-def _fingerprint() -> str:
+def exists(docker_host: str, name: str) -> bool:
+    """Return whether an engine has an image."""
+    with _client(docker_host) as client:
+        return _has(client, name)
+
+
+@contextlib.contextmanager
+def _client(docker_host: str) -> Iterator[docker.APIClient]:
+    """Connect to an engine; turn its errors within the context into ImageErrors."""
+    try:
+        client = docker.APIClient(base_url=docker_host, version="auto", timeout=120)
+        with contextlib.closing(client):
+            yield client
+    except (DockerException, RequestException, OSError) as error:
+        raise ImageError(f"the images: {error}") from error
+
+
+def _ensure(client: docker.APIClient, docker_host: str, scripts: Path, say: Say) -> str:
+    name = f"{NAME}-{scripts.name}:{_fingerprint(scripts)}"
+    if _has(client, name):
+        say(f"Image {name} exists already.")
+    else:
+        _build(client, name, scripts, _base(client, docker_host, say))
+        say(f"Image {name} built.")
+    return name
+
+
+def _fingerprint(scripts: Path) -> str:
     digest = hashlib.sha256()
-    for path in _sources():
+    for path in _sources(scripts):
         digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
 
 
-def _sources() -> list[Path]:
-    return [DOCKERFILE, *sorted(ASSIGNMENT.glob("*.py"))]
+def _sources(scripts: Path) -> list[Path]:
+    return [DOCKERFILE, *sorted(scripts.glob("*.py"))]
 
 
 def _has(client: docker.APIClient, name: str) -> bool:
@@ -81,7 +119,7 @@ def _has(client: docker.APIClient, name: str) -> bool:
 def _base(client: docker.APIClient, docker_host: str, say: Say) -> str:
     if _has(client, PUBLIC_BASE) or _pull(docker_host, say):
         return PUBLIC_BASE
-    name = f"{LOCAL_BASE}:{hashlib.sha256(bytes(rootfs.interpreter())).hexdigest()[:12]}"
+    name = f"{LOCAL_BASE}:{rootfs.digest()}"
     if not _has(client, name):
         say("No registry answers: the image's base is made from this machine's Python.")
         _import(client, name)
@@ -104,15 +142,16 @@ def _pull(docker_host: str, say: Say) -> bool:
     return True
 
 
-def _import(client: docker.APIClient, name: str) -> None:
+def _import(client: docker.APIClient, name: str, *, shells: bool = False) -> None:
+    repository, _, tag = name.partition(":")
     with tempfile.TemporaryFile() as archive:
-        rootfs.write(archive)
+        rootfs.write(archive, shells=shells)
         archive.seek(0)
-        client.import_image_from_data(archive, repository=LOCAL_BASE, tag=name.partition(":")[2])
+        client.import_image_from_data(archive, repository=repository, tag=tag)
 
 
-def _build(client: docker.APIClient, name: str, base: str) -> None:
-    context = _context()
+def _build(client: docker.APIClient, name: str, scripts: Path, base: str) -> None:
+    context = _context(scripts)
     steps = client.build(
         fileobj=context, custom_context=True, tag=name, buildargs={"BASE": base}, rm=True, forcerm=True, decode=True
     )
@@ -121,12 +160,12 @@ def _build(client: docker.APIClient, name: str, base: str) -> None:
             raise ImageError(f"image {name}: {step['error']}")
 
 
-def _context() -> io.BytesIO:
+def _context(scripts: Path) -> io.BytesIO:
     """Return the build context as a tar archive, with modes and times that do not depend on the checkout."""
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as archive:
-        for path in _sources():
-            name = path.name if path == DOCKERFILE else f"assignment/{path.name}"
+        for path in _sources(scripts):
+            name = path.name if path == DOCKERFILE else f"scripts/{path.name}"
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = path.stat().st_size, 0o644
             with path.open("rb") as content:

@@ -1,47 +1,65 @@
-"""The assignment in Broadway's format: the stages, with the resources that each one may use."""
+"""The two assignments in Broadway's format: their pipelines, and their settings."""
 
 from typing import Any
 
-COURSE = "demo"
-ASSIGNMENT = "calculator"
+from demo.image import Images
 
-SCRIPTS = "/opt/assignment"
-STUDENT_USER = "65534"  # the user `nobody`, as which the submission runs
-SEED = "autumn"  # of the tests, which are the same for every run
+COURSE = "demo"
+CALCULATOR, WORDS = "calculator", "words"
+
+SCRIPTS = "/opt/scripts"
+SEED = "autumn"  # of the questions, which are the same for every run
+POINTS = {CALCULATOR: 20, WORDS: 10}
 
 Json = dict[str, Any]
 
 
-def config(image: str, course_server: str) -> Json:
-    """Return the body of `POST /api/v1/grading_config`; `course_server` is a URL that containers reach."""
+def calculator(images: Images) -> Json:
+    """Return the pipelines of the exercise: the questions, the submission's answers, and the judge's report."""
     return {
-        "env": {"COURSE_SERVER": course_server},
-        "pre_processing_pipeline": [stage(image, "generate_tests.py", networking=True, timeout=30)],
+        "env": {"SEED": SEED},
         "student_pipeline": [
-            stage(image, "fetch_submission.py", networking=True, timeout=30),
-            stage(image, "check_syntax.py", networking=False, timeout=10),
-            stage(image, "run_tests.py", "--user", STUDENT_USER, networking=False, timeout=10, memory="64m"),
+            {**_stage(images.judge, "questions.py"), "timeout": 10, "memory": "128m"},
+            {
+                **_stage(images.solver, "solve.py"),
+                "timeout": 10,
+                "memory": "64m",
+                "untrusted": True,
+                "read": ["questions.json", "submission"],
+                "write": ["answers"],
+            },
+            {
+                **_stage(images.judge, "judge.py"),
+                "timeout": 10,
+                "memory": "128m",
+                "networking": False,
+                "results": {"format": "gradescope", "path": "results.json"},
+                "artifacts": ["answers/*.jsonl"],
+            },
         ],
-        "post_processing_pipeline": [stage(image, "publish_report.py", networking=True, timeout=30)],
     }
 
 
-def run(students: list[str]) -> Json:
-    """Return the body of `POST /api/v1/grading_run`: the environments of the run's jobs."""
+def calculator_settings() -> Json:
+    """Return the settings of the exercise: submissions wait for the run for the roster."""
     return {
-        "pre_processing_env": {"SEED": SEED},
-        "students_env": [{"STUDENT_ID": student} for student in students],
-        "post_processing_env": {},
+        "points": POINTS[CALCULATOR],
+        "files": {"required": ["solution.py"], "allowed": ["*.py", "*.md"], "max_bytes": 1024 * 1024},
+        "starts": "with_roster",
     }
 
 
-def stage(image: str, script: str, *arguments: str, networking: bool, timeout: float, memory: str = "128m") -> Json:
-    """Return a stage, which is one container; `timeout` is in seconds."""
-    return {
-        "image": image,
-        "entrypoint": ["python3", f"{SCRIPTS}/{script}", *arguments],
-        "networking": networking,
-        "hostname": script.partition("_")[0],
-        "timeout": timeout,
-        "memory": memory,
-    }
+def words(image: str) -> Json:
+    """Return the pipelines of the second exercise, whose image is a Gradescope autograder."""
+    return {"student_pipeline": [{"image": image, "kind": "gradescope", "timeout": 60}]}
+
+
+def words_settings() -> Json:
+    """Return the settings of the second exercise: each submission is graded when it arrives."""
+    return {"points": POINTS[WORDS], "files": {"required": ["words.py"]}}
+
+
+def _stage(image: str, script: str) -> Json:
+    """Return the keys that the stages share; each stage is one container."""
+    name = script.partition(".")[0]
+    return {"image": image, "entrypoint": ["python3", f"{SCRIPTS}/{script}"], "hostname": name, "networking": False}

@@ -1,8 +1,10 @@
 """A container's root file system, made from the running Python: for machines without access to a registry."""
 
+import hashlib
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -25,14 +27,25 @@ def interpreter() -> Path:
     return Path(sys.executable).resolve()
 
 
-def write(target: io.BufferedIOBase) -> None:
-    """Write a tar archive: the interpreter, its standard library, and the shared libraries that both need."""
+def digest() -> str:
+    """Return a name for the content that ``write`` writes on this machine."""
+    return hashlib.sha256(bytes(interpreter()) + Path(__file__).read_bytes()).hexdigest()[:12]
+
+
+def write(target: io.BufferedIOBase, *, shells: bool = False) -> None:
+    """Write a tar archive: the interpreter, its standard library, and the shared libraries that both need.
+
+    With ``shells`` it also has bash and busybox's programs, which scripts of autograders need.
+    """
     with tarfile.open(fileobj=target, mode="w") as archive:
-        for path in sorted(_files()):
+        programs = [_program("bash"), _program("busybox")] if shells else []
+        for path in sorted({*_files(), *programs, *_libraries(programs)}):
             _add(archive, path)
-        link = tarfile.TarInfo("usr/bin/python3")
-        link.type, link.linkname = tarfile.SYMTYPE, str(interpreter())
-        archive.addfile(link)
+        for name in _applets() if shells else ():
+            _link(archive, f"bin/{name}", str(_program("bash" if name == "bash" else "busybox")))
+        if shells:
+            _link(archive, "usr/bin/env", "/bin/env")
+        _link(archive, "usr/bin/python3", str(interpreter()))
         for name, text in _ETC.items():
             entry = tarfile.TarInfo(f"etc/{name}")
             entry.size = len(text)
@@ -41,6 +54,31 @@ def write(target: io.BufferedIOBase) -> None:
             folder = tarfile.TarInfo(name)
             folder.type, folder.mode = tarfile.DIRTYPE, mode
             archive.addfile(folder)
+
+
+def _program(name: str) -> Path:
+    """Return a program of this machine.
+
+    Raises:
+        FileNotFoundError: It is not installed; `scripts/bootstrap` installs it.
+    """
+    found = shutil.which(name)
+    if found is None:
+        raise FileNotFoundError(f"{name} is not installed, which scripts/bootstrap installs")
+    return Path(found)
+
+
+def _applets() -> list[str]:
+    """Return the names of programs below /bin that are links: those of busybox that are not there, and bash."""
+    listing = subprocess.run([_program("busybox"), "--list"], capture_output=True, text=True, check=True).stdout
+    own = {_program(name).relative_to("/").as_posix() for name in ("bash", "busybox")}
+    return [name for name in sorted({*listing.split(), "bash"}) if f"bin/{name}" not in own]
+
+
+def _link(archive: tarfile.TarFile, path: str, target: str) -> None:
+    link = tarfile.TarInfo(path)
+    link.type, link.linkname = tarfile.SYMTYPE, target
+    archive.addfile(link)
 
 
 def _files() -> set[Path]:

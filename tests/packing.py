@@ -15,6 +15,7 @@ ENGINE = (
     "tests/grader/test_autograders.py",
     "tests/grader/test_cgroups.py",
     "tests/grader/test_containers_contract.py",
+    "tests/grader/test_dry_runs.py",
     "tests/grader/test_not_started.py",
     "tests/grader/test_oci.py",
     "tests/grader/test_start.py",

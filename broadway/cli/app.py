@@ -11,13 +11,18 @@ from broadway.cli import (
     artifacts,
     assignments,
     dead_letters,
+    extensions,
+    grade_sheets,
     graders,
+    grades,
     hooks,
     jobs,
     login,
     pools,
     queues,
+    regrades,
     runs,
+    standings,
     submissions,
     terminal,
     topology,
@@ -47,15 +52,23 @@ app.add_typer(hooks.app, name="hook")
 app.add_typer(hooks.rosters, name="roster")
 app.add_typer(assignments.app, name="assignment")
 app.add_typer(submissions.app, name="submission")
+app.add_typer(regrades.app, name="regrade")
+app.add_typer(extensions.app, name="extension")
+app.add_typer(grades.app, name="grades")
 app.add_typer(queues.app, name="queue")
 app.add_typer(topology.app, name="topology")
 app.add_typer(dead_letters.app, name="dead")
 app.add_typer(access.courses, name="course")
 app.add_typer(access.students, name="student")
+grades.app.command("export")(grade_sheets.export)
+grades.app.command("merge")(grade_sheets.merge)
+grades.app.command("import")(grade_sheets.import_)
 app.command("login")(login.login)
 app.command("logout")(login.logout)
 app.command("whoami")(access.whoami)
 jobs.app.command("artifacts")(artifacts.artifacts)
+submissions.app.command("choose")(standings.choose)
+submissions.app.command("late-days")(standings.claim_late_days)
 app.command("submit")(submissions.submit)
 app.command("audit")(access.audit)
 app.command("doctor", context_settings={"ignore_unknown_options": True})(doctor)

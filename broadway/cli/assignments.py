@@ -8,6 +8,7 @@ import typer
 
 from broadway.cli import terminal
 from broadway.cli.common import AsJson, Assignment, Course, CourseServer, Token, fail, submissions_client
+from broadway.cli.standings import standings_table
 
 if TYPE_CHECKING:
     from broadway.domain.assignment_settings import AssignmentSettings
@@ -23,11 +24,29 @@ File = Annotated[
 
 @app.command("list")
 def list_assignments(
-    *, course: Course = None, token: Token = None, server: CourseServer = None, as_json: AsJson = False
+    *,
+    student: Annotated[
+        str | None, typer.Option(help="Show this student's times and attempts.", show_default=False)
+    ] = None,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
+    as_json: AsJson = False,
 ) -> None:
-    """List the course's assignments."""
+    """List the course's assignments; of a student with the student's times, attempts and late days.
+
+    A student's own token lists those of its student.
+    """
     with submissions_client(server, course, token) as api:
-        names = api.assignments()
+        of_student = student or api.student()
+        standings = api.standings(of_student) if of_student else []
+        names = [] if of_student else api.assignments()
+    if of_student:
+        if as_json:
+            terminal.document([each.model_dump(mode="json") for each in standings])
+        else:
+            standings_table(standings)
+        return
     if as_json:
         terminal.document(names)
         return
@@ -48,11 +67,51 @@ def show(assignment: Assignment, *, course: Course = None, token: Token = None, 
 
 
 @app.command("validate")
-def validate(file: File) -> None:
-    """Check a file as the server does, without a server."""
-    pipelines, _ = _read(file)
+def validate(
+    file: File,
+    *,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run",
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Grade the files of this directory here, as a grader does.",
+            show_default=False,
+        ),
+    ] = None,
+    student: Annotated[str, typer.Option(help="With --run: the student's name.")] = "student",
+    env: Annotated[
+        list[str] | None,
+        typer.Option(help="With --run: a variable of the student, NAME=VALUE; may be repeated.", show_default=False),
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(help="With --run: the runtime, as of a grader, such as oci.", show_default="BROADWAY_RUNTIME"),
+    ] = None,
+    work_dir: Annotated[
+        Path | None,
+        typer.Option(help="With --run: a directory for its files.", show_default="a temporary one"),
+    ] = None,
+    log: Annotated[bool, typer.Option("--log", help="With --run: also print the output of the stages.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a file as the server does, without a server.
+
+    With --run, also grade the files of a directory, and print the report as staff and as the student would see it. A
+    failed test does not fail the command; it exits with 1 if the autograder or this machine gives no result.
+    """
+    pipelines, settings = _read(file)
     _warn(pipelines)
     terminal.message(f"{file}: valid")
+    if run is None:
+        return
+    from broadway.cli.dry_runs import Wish, show_dry_run  # noqa: PLC0415 - it loads the grader
+    from broadway.domain.assignment_settings import AssignmentSettings  # noqa: PLC0415
+
+    wish = Wish(run, student, tuple(env or ()), runtime, work_dir, shows_log=log, as_json=as_json)
+    raise typer.Exit(show_dry_run(file.stem or "assignment", pipelines, settings or AssignmentSettings(), wish))
 
 
 @app.command("apply")

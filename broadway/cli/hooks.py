@@ -161,6 +161,36 @@ def roster_show(
     roster_table(roster["students"])
 
 
+@rosters.command("links")
+def roster_links(
+    assignment: Assignment,
+    *,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="CSV file to write, for the course's owner only; - for standard output."),
+    ] = Path("-"),
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Days until the links expire.")] = 200,
+    replace: Annotated[bool, typer.Option("--replace", help="End the students' earlier links.")] = False,
+    course: Course = None,
+    token: Token = None,
+    server: CourseServer = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a personal link to the pages for each student of an assignment's roster.
+
+    A link signs its student in. It is not shown again; `broadway student token list` shows which links exist, and
+    `broadway student token revoke` ends one, with the sessions that it began.
+    """
+    with client(server, course, token) as api:
+        links = api.add_student_links(assignment, days=days, replace=replace)
+    if as_json:
+        terminal.document(links)
+        return
+    from broadway.cli.links import write_links  # noqa: PLC0415 - --help must not wait for it
+
+    write_links(links, output)
+
+
 @rosters.command("import")
 def roster_import(
     assignment: Assignment,
@@ -191,7 +221,7 @@ def roster_import(
         terminal.document(roster.model_dump(mode="json"))
         return
     with client(server, course, token) as api:
-        api.put_roster(assignment, roster.model_dump(mode="json"))
+        api.put_roster(assignment, roster.model_dump(mode="json", exclude_defaults=True))
     terminal.message(f"{len(roster.students)} students")
 
 

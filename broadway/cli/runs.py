@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from broadway.client import Client
     from broadway.messages.resources.runs import OrderView, RunDetail
 
+SHOWN = 12  # characters of a digest
 INFRASTRUCTURE_ERROR = "infrastructure_error"
+FEW = 20  # jobs that are printed after a run has been watched
 
 app = typer.Typer(help="Grading runs.", no_args_is_help=True)
 
@@ -116,7 +118,7 @@ def list_runs(
 ) -> None:
     """List the runs of a course, latest first.
 
-    A run that a submission or a push started has its student.
+    A run that a submission or a push started has its student and the score.
     """
     with client(server, course, token) as api:
         found = api.runs(assignment, limit=limit)
@@ -141,17 +143,27 @@ def watch(
 ) -> None:
     """Follow a run until it is over.
 
-    Each change is reported on stderr; at the end there is a line for each phase. Failed tests do not fail the command.
+    Each change is reported on stderr. At the end there is a line for each phase, and for each job of a small run, with
+    the student and the score. Failed tests do not fail the command.
     """
     with client(server, course, token) as api:
         run = _watched(api, run_id, timeout)
-    if as_json:
-        terminal.document(run.model_dump(mode="json"))
-    else:
-        from broadway.cli.tables import phase_table  # noqa: PLC0415
-
-        phase_table(run)
+        if as_json:
+            terminal.document(run.model_dump(mode="json"))
+        else:
+            _show_end(api, run)
     raise typer.Exit(_code(run, exit_status=exit_status))
+
+
+def _show_end(api: "Client", run: "RunDetail") -> None:
+    """Print a line for each phase of a run, and its jobs if they are few."""
+    from broadway.cli.tables import jobs_table, phase_table  # noqa: PLC0415
+
+    phase_table(run)
+    if sum(phase.jobs for phase in run.phases) <= FEW:
+        jobs_table(api.jobs(run.id, limit=FEW))
+    else:
+        terminal.message(f"`broadway run show {run.id}` prints the students with their scores")
 
 
 def _watched(api: "Client", run_id: str, timeout: float | None) -> "RunDetail":
@@ -199,7 +211,7 @@ def show(
     server: CourseServer = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a run: a line for each job, with its outcome and the reason."""
+    """Show a run: a line for each job, with its student, outcome, score and the reason."""
     with client(server, course, token) as api:
         run = api.run(run_id)
     if as_json:
@@ -250,6 +262,14 @@ def config_used(done: "OrderView") -> str:
     """Name the config that a rerun uses; an older server does not."""
     if done.is_config_current is None:
         return ""
+    config = f" ({_digests(done)})" if done.config and done.config_before else ""
     if done.is_config_current:
-        return "; with the assignment's current config"
-    return "; with the config that the run has kept: the assignment has another one now, which --current-config uses"
+        return f"; with the assignment's current config{config}"
+    kept = f"the config that the run has kept{config}"
+    return f"; with {kept}: the assignment has another one now, which --current-config uses"
+
+
+def _digests(done: "OrderView") -> str:
+    """Return the beginnings of the digests of a rerun's configs."""
+    before, now = (done.config_before or "")[:SHOWN], (done.config or "")[:SHOWN]
+    return now if before == now else f"{before} before, {now} now"

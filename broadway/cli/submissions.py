@@ -114,7 +114,10 @@ def _counted(files: int) -> str:
 
 def _state(made: "SubmissionView") -> str:
     if made.job:
-        return str(made.job.outcome or made.job.state)
+        from broadway.cli.points import out_of  # noqa: PLC0415 - --help must not wait for it
+
+        points = out_of(made.job.score, made.job.max_score)
+        return f"{made.job.outcome or made.job.state}{points and f', {points}'}"
     state = str(made.state or "waits for the run for the roster")
     return f"{state}: {made.reason}" if made.reason else state
 

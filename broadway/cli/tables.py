@@ -3,41 +3,50 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from broadway.cli import terminal
+from broadway.cli.points import number, out_of
 from broadway.client import GraderDescription, JobDescription, RunDescription
 from broadway.domain.job import Phase
-from broadway.domain.report import ReportedTest, shown
-from broadway.messages.resources.jobs import JobView
+from broadway.domain.report import ReportedTest
+from broadway.messages.resources.jobs import JobSummary, JobView
 from broadway.messages.resources.reports import ReportView
-from broadway.messages.resources.runs import RunDetail, RunView
+from broadway.messages.resources.runs import RunDetail, RunSummary
 
 
 def run_table(run: RunDescription) -> None:
     """Print a run's state, and a line for each job."""
     state = f"{run.state} ({run.reason})" if run.reason else run.state
     terminal.message(f"{run.course}/{run.assignment} {run.id}: {state}")
-    students = student_names(run.jobs)
+    jobs_table(run.jobs)
+
+
+def jobs_table(jobs: Sequence[JobDescription]) -> None:
+    """Print a line for each job of a run."""
+    students = student_names(jobs)
     rows = [
         (
             job.id,
             students.get(job.id, ""),
             job.phase,
             job.outcome or job.state,
+            *_score(job),
             _seconds(job.seconds),
             str(job.attempts),
             job.grader or "",
             job.reason or (f"waits for {job.waits_for}" if job.waits_for else ""),
         )
-        for job in run.jobs
+        for job in jobs
     ]
-    _table(("job", "student", "phase", "outcome", "seconds", "attempts", "grader", "why"), rows)
+    _table(
+        ("job", "student", "phase", "outcome", "score", "maximum", "seconds", "attempts", "grader", "why"),
+        rows,
+    )
 
 
-def runs_table(runs: Sequence[RunView]) -> None:
-    """Print a line for each run."""
+def runs_table(runs: Sequence[RunSummary]) -> None:
+    """Print a line for each run, with the points of a run of one submission."""
     rows = [
         (
             run.id,
@@ -45,12 +54,14 @@ def runs_table(runs: Sequence[RunView]) -> None:
             run.trigger.student if run.trigger else "",
             run.state,
             "" if run.success is None else "yes" if run.success else "no",
+            *_score(run),
             _at(run.started_at),
             _at(run.finished_at),
         )
         for run in runs
     ]
-    _table(("id", "assignment", "student", "state", "success", "started at", "finished at"), rows)
+    head = ("id", "assignment", "student", "state", "success", "score", "maximum", "started at", "finished at")
+    _table(head, rows)
 
 
 def phase_table(run: RunDetail) -> None:
@@ -75,10 +86,10 @@ def job_table(job: JobView) -> None:
     if job.queue:
         terminal.message(job.queue.text)
     if job.score is not None:
-        terminal.message(f"score: {job.score:g}" + ("" if job.max_score is None else f" of {job.max_score:g}"))
-    for number, attempt in enumerate(job.executions, 1):
+        terminal.message(f"score: {out_of(job.score, job.max_score)}")
+    for place, attempt in enumerate(job.executions, 1):
         given_back = ", given back" if attempt.given_back else ""
-        terminal.message(f"attempt {number} on {attempt.grader}: {attempt.outcome or 'not ended'}{given_back}")
+        terminal.message(f"attempt {place} on {attempt.grader}: {attempt.outcome or 'not ended'}{given_back}")
     rows = [
         (
             stage.image or "",
@@ -103,7 +114,7 @@ def report_table(view: ReportView) -> None:
     if not view.report.gradable:
         terminal.message("not gradable")
     if view.report.score is not None:
-        terminal.message(f"score: {_points(view.report.score, view.report.max)}")
+        terminal.message(f"score: {out_of(view.report.score, view.report.max)}")
     for message in view.report.messages:
         terminal.paragraph(message.body)
     _table(("number", "test", "status", "points", "message"), [_test_row(test) for test in view.report.tests])
@@ -113,13 +124,7 @@ def _test_row(test: ReportedTest) -> tuple[str, ...]:
     said = test.message or test.output
     first = said.body.strip().split("\n", 1)[0][:_LONGEST] if said else ""
     status = f"{test.status.value}{', flaky' if test.flaky else ''}"
-    return test.number or "", test.name.body, status, _points(test.score, test.max), first
-
-
-def _points(score: Decimal | None, limit: Decimal | None) -> str:
-    if score is None:
-        return ""
-    return shown(score) if limit is None else f"{shown(score)} of {shown(limit)}"
+    return test.number or "", test.name.body, status, out_of(test.score, test.max), first
 
 
 _LONGEST = 200  # characters of a message in a table
@@ -256,6 +261,11 @@ def fields_table(fields: Mapping[str, Any]) -> None:
 def config_table(settings: Sequence[Sequence[str]]) -> None:
     """Print a line for each setting: its name, its value and, if it is given, the source of the value."""
     _table(("name", "value", "from")[: len(settings[0])], settings)
+
+
+def _score(item: JobSummary | RunSummary) -> tuple[str, str]:
+    """Return the score and the maximum of an item of a list."""
+    return number(item.score), number(item.max_score)
 
 
 def _text(value: Any) -> str:

@@ -62,6 +62,24 @@ def show_output(stdout: str, stderr: str) -> None:
     show(stderr, sys.stderr)
 
 
+def data(content: bytes) -> None:
+    """Write the bytes of a file to stdout, which must not be a terminal."""
+    stream = _out()
+    try:
+        stream.flush()
+        stream.buffer.write(content)
+        stream.buffer.flush()
+    except BrokenPipeError:
+        raise _ReaderGoneError from None
+    except OSError as error:
+        raise _UnwritableError(error.strerror or str(error)) from error
+
+
+def takes_data() -> bool:
+    """Return whether stdout is a file or a pipe, which takes bytes of any kind."""
+    return not is_terminal(sys.stdout)
+
+
 def document(value: Any) -> None:
     """Print JSON, in ASCII: every other character is an escape of JSON's own."""
     _write(_out(), json.dumps(value, indent=2, default=str) + "\n")

@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
+
 from broadway.cli import terminal
 from broadway.local.processes import LocalError, absolute
 from broadway.local.secret import write
@@ -18,6 +20,7 @@ from broadway.local.stack import Say, Stack, UpOptions, stack
 
 __all__ = ["UpOptions", "up"]
 
+LINK_WITHIN = 5  # seconds
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -62,10 +65,20 @@ async def _until_signaled(options: UpOptions, say: Say) -> None:
 async def _run(options: UpOptions, say: Say) -> None:
     say(f"Starting, in {options.directory} ...")
     async with stack(options, say) as running:
-        facts = _facts(options, running)
+        facts = _facts(options, running) | {"sign_in": await _sign_in_link(options.api, running.operator_token)}
         with _announced(options.json_ready, facts):
             terminal.fields(_lines(facts))
             await asyncio.Event().wait()
+
+
+async def _sign_in_link(api: str, token: str) -> str | None:
+    """Return a link that signs an operator in once; None if the API does not make it, as one of another version."""
+    try:
+        async with httpx2.AsyncClient(base_url=api, timeout=LINK_WITHIN) as client:
+            answer = await client.post("/api/v2/sign-in-links", headers={"Authorization": f"Bearer {token}"})
+            return f"{api}/s/{answer.raise_for_status().json()['token']}"
+    except (httpx2.HTTPError, ValueError, KeyError):
+        return None
 
 
 def _facts(options: UpOptions, running: Stack) -> dict[str, Any]:
@@ -116,6 +129,9 @@ def _locked(directory: Path) -> Iterator[None]:
 
 def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "API", facts["api"]
+    yield "Pages", f"{facts['api']}/ui, with a token of a course"
+    if facts["sign_in"]:
+        yield "", f"{facts['sign_in']} signs an operator in, once, within an hour"
     if facts["management_url"]:
         yield "RabbitMQ", facts["management_url"]
         yield "", f"user {facts['management_user']}, password in {facts['management_password_file']}"

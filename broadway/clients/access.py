@@ -5,6 +5,8 @@ from typing import Any
 
 from broadway.clients.course import CourseSession
 from broadway.messages.resources.base import MAX_PAGE
+from broadway.messages.resources.links import LinksView
+from broadway.session import segment
 
 
 class Access(CourseSession):
@@ -33,6 +35,17 @@ class Access(CourseSession):
 
     def revoke_student_token(self, identity: str) -> None:
         self._request("DELETE", self._path(f"student-tokens/{identity}"))
+
+    def add_student_links(self, assignment: str, *, days: int, replace: bool = False) -> list[dict[str, Any]]:
+        """Make a personal link for each student of a roster; no later answer has the links."""
+        about = {"expires_in_days": days, "replace": replace}
+        path = self._path(f"assignments/{segment(assignment)}/student-links")
+        made = self._as(LinksView, self._request("POST", path, about)).items
+        server = self._where.rstrip("/")
+        return [
+            {"student": each.student, "link": f"{server}/s/{each.token}", "expires_at": each.expires_at.isoformat()}
+            for each in made
+        ]
 
     def audit(self, *, name: str | None = None, operation: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
         """Return the latest records of actions on the course, latest first."""

@@ -20,6 +20,7 @@ from broadway.messages.resources.runs import (
     PhaseView,
     Rerun,
     RunDetail,
+    RunSummary,
     RunView,
     TriggerView,
 )
@@ -44,6 +45,7 @@ class RunDescription(RunDetail):
     round: int = Field(default=1, exclude=True)
     students: int | None = Field(default=None, exclude=True)
     trigger: TriggerView | None = Field(default=None, exclude=True)
+    regrade: str | None = Field(default=None, exclude=True)
     reason: str = ""
     phases: list[PhaseView] = Field(default_factory=list)
     jobs: list[JobDescription]
@@ -80,10 +82,10 @@ class Runs(CourseSession):
         path = self._path(f"assignments/{segment(assignment)}/runs")
         return self._as(RunView, self._request("POST", path, order, {"Idempotency-Key": key or token_hex(16)}))
 
-    def runs(self, assignment: str | None = None, *, limit: int = 50) -> list[RunView]:
+    def runs(self, assignment: str | None = None, *, limit: int = 50) -> list[RunSummary]:
         """Return the latest runs of the course, or of one assignment, latest first."""
         pages = self._items("runs", assignment=assignment, limit=min(limit, MAX_PAGE))
-        return [self._as(RunView, item) for item in islice(pages, limit)]
+        return [self._as(RunSummary, item) for item in islice(pages, limit)]
 
     def watch(self, run_id: str, *, within: float = math.inf) -> Iterator[RunDetail]:
         """Yield a run without its jobs, and again after each change, until it is over or ``within`` seconds end.
@@ -106,6 +108,14 @@ class Runs(CourseSession):
         path = self._path(f"runs/{run}")
         self._request("GET", path)
         return path
+
+    def jobs(self, run_id: str, *, limit: int = MAX_PAGE) -> list[JobDescription]:
+        """Return the first jobs of a run, by phase and in the roster's order."""
+        return self._of_run(run_id, lambda run: self._first_jobs(run, limit))
+
+    def _first_jobs(self, run: str, limit: int) -> list[JobDescription]:
+        pages = self._items(f"runs/{run}/jobs", limit=min(limit, MAX_PAGE))
+        return [self._as(JobDescription, item) for item in islice(pages, limit)]
 
     def run(self, run_id: str) -> RunDescription:
         """Return a run with all its jobs, in pages if the server has pages."""

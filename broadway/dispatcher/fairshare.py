@@ -1,4 +1,6 @@
-"""Weighted fair share between courses: deficit round robin, interactive jobs first within a course. No I/O.
+"""Weighted fair share between courses: deficit round robin. No I/O.
+
+Within a course interactive jobs go first, and those of a regrade last.
 
 Each course in turn earns credit in proportion to its weight, and pays the average cost of its jobs for each job. So a
 course of long jobs gets no more of the cluster than a course of short jobs. A new course has the credit for its first
@@ -22,6 +24,12 @@ class Offer:
     job_id: str
     course: str
     job_class: JobClass
+    is_regrade: bool = False
+
+    @property
+    def rank(self) -> int:
+        """The place of the job's line among the lines of its course."""
+        return len(JobClass) if self.is_regrade else list(JobClass).index(self.job_class)
 
 
 @dataclass(slots=True)
@@ -29,16 +37,16 @@ class _Line:
     """The waiting jobs of one course, and its credit."""
 
     credit: float
-    waiting: dict[JobClass, deque[Offer]] = field(default_factory=lambda: {c: deque() for c in JobClass})
+    waiting: tuple[deque[Offer], ...] = field(default_factory=lambda: tuple(deque() for _ in range(len(JobClass) + 1)))
 
     def next(self, eligible: Callable[[Offer], bool]) -> Offer | None:
-        for job_class in JobClass:
-            if (line := self.waiting[job_class]) and eligible(line[0]):
+        for line in self.waiting:
+            if line and eligible(line[0]):
                 return line[0]
         return None
 
     def is_empty(self) -> bool:
-        return not any(self.waiting.values())
+        return not any(self.waiting)
 
 
 class FairShare:
@@ -72,7 +80,7 @@ class FairShare:
         if line is None:
             line = self._lines[offer.course] = _Line(credit=self._price(offer.course))
             self._turns.append(offer.course)
-        queue = line.waiting[offer.job_class]
+        queue = line.waiting[offer.rank]
         if first:
             queue.appendleft(offer)
         else:
@@ -84,7 +92,7 @@ class FairShare:
         offer = self._offered.pop(job_id, None)
         if offer is not None:
             line = self._lines[offer.course]
-            line.waiting[offer.job_class].remove(offer)
+            line.waiting[offer.rank].remove(offer)
             if line.is_empty():
                 self._leave(offer.course)
 
@@ -104,7 +112,7 @@ class FairShare:
 
     def _take(self, offer: Offer, price: float) -> Offer:
         line = self._lines[offer.course]
-        line.waiting[offer.job_class].popleft()
+        line.waiting[offer.rank].popleft()
         line.credit -= price
         del self._offered[offer.job_id]
         if line.is_empty():

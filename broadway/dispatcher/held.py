@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from broadway.dispatcher.fairshare import Offer
+from broadway.domain.handed_in import regrade_of
 from broadway.domain.job import Job, JobClass, JobState
 
 MAX_HEARD = 32  # executions of a job that are remembered
@@ -37,7 +38,7 @@ class Held:
 
     @property
     def offer(self) -> Offer:
-        return Offer(self.job_id, self.course, self.job_class)
+        return Offer(self.job_id, self.course, self.job_class, is_regrade=bool(regrade_of(self.latest.handed_in)))
 
     def goes_on_with(self, job: Job) -> bool:
         """Return whether the flight goes on, by the job's present document."""

@@ -25,6 +25,7 @@ class TokenKind(StrEnum):
     QUERY = "query"  # of a course, to read states
     STUDENT = "student"
     JOIN = "join"
+    LINK = "link"  # of a student or an operator, to sign in to the pages; the API takes no link
 
 
 class Kind(StrEnum):
@@ -46,6 +47,7 @@ class SecretPrefix(StrEnum):
     JOIN = "bwj_"
     COURSE = "bwc_"
     STUDENT = "bws_"
+    LINK = "bwl_"
 
 
 def new_secret(prefix: SecretPrefix) -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from broadway.domain.bounds import Reason
 from broadway.domain.clock import Moment
 
+MAX_EXTENSIONS = 5000  # of an assignment, withdrawn and replaced ones too
 MAX_DAYS = 1000
 MAX_MINUTES = MAX_DAYS * 24 * 60
 
@@ -76,6 +77,11 @@ class Member:
     late_days_left: int = 0
     late_days_claimed: int = 0
     chosen: str | None = None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names below which the student's submissions are: the student's own and the group's."""
+        return frozenset({self.student, self.group or self.student})
 
     def is_meant_by(self, order: ExtensionOrder) -> bool:
         """Return whether an extension is for this student."""

@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from broadway.domain.handed_in import HandedIn
+from broadway.domain.marks import Marks
 from broadway.domain.trace import log_ids
 
 
@@ -62,10 +64,8 @@ class FaultPhase(StrEnum):
 
 
 MAX_DOUBLINGS = 10  # of the backoff
-_TIMES = ("not_before", "dispatched_at", "started_at", "finished_at", "lease_expires_at")
-_RERUN: dict[str, Any] = dict.fromkeys(  # the fields that a rerun clears
-    (*_TIMES, "execution_id", "grader_id", "outcome", "fault_phase", "success", "results")
-)
+_START = ("not_before", "dispatched_at", "started_at", "finished_at", "lease_expires_at", "execution_id", "grader_id")
+_RERUN: dict[str, Any] = dict.fromkeys((*_START, "outcome", "fault_phase", "success", "results"))  # cleared by a rerun
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Attempt:
 
     ``generation`` is the job's generation at the start. ``deadline`` is set for graders behind the gateway: their
     lease is not renewed beyond it. ``redelivered``: its grader got the job's message after another grader, which may
-    have started the job and died before it reported that.
+    have started the job and died before it reported that. ``marks`` are None before its end, and if they are unknown.
     """
 
     execution_id: str
@@ -99,6 +99,7 @@ class Attempt:
     deadline: datetime | None = None
     generation: int = 1
     redelivered: bool = False
+    marks: Marks | None = None
 
 
 def with_attempts(attempts: Sequence[Attempt], changed: Sequence[Attempt]) -> tuple[Attempt, ...]:
@@ -121,11 +122,12 @@ class Execution:
     retryable: bool = False
     results: Sequence[dict[str, Any]] = ()
     redelivered: bool = False
+    marks: Marks | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One stored grading job, without its stages. Times are UTC. ``needs`` are the abilities that its grader must have.
+    """One stored grading job, without its stages. ``needs`` are the abilities that its grader must have.
 
     A rerun and a cancellation raise ``generation``, so earlier reports are outdated. ``round`` is the run's last round.
     """
@@ -158,6 +160,7 @@ class Job:
     results: Sequence[dict[str, Any]] | None = field(default=None, compare=False)
     traceparent: str | None = None
     needs: tuple[str, ...] = ()
+    handed_in: HandedIn | None = None
 
     @property
     def context(self) -> dict[str, str]:
@@ -195,21 +198,14 @@ class Job:
         own = [a for a in self.attempts if a.generation == self.generation]
         return [a.grader_id for a in own if a.outcome is Outcome.INFRASTRUCTURE_ERROR]
 
-    def dispatch(self, now: datetime) -> "Job":
-        """Dispatch the job to the graders of its pool. Since jobs stay QUEUED until they start, this is not stored."""
-        is_due = self.state is JobState.QUEUED
-        return replace(self, state=JobState.DISPATCHED, dispatched_at=now, not_before=None) if is_due else self
-
     def decline(self, generation: int, until: datetime) -> "Job":
         """Requeue a job that a grader cannot run; it is not handed over again before ``until``."""
         is_untaken = self.generation == generation and self.state in (JobState.QUEUED, JobState.DISPATCHED)
         return replace(self, state=JobState.QUEUED, dispatched_at=None, not_before=until) if is_untaken else self
 
     def redispatch(self, now: datetime) -> "Job":
-        """Dispatch the job again, since the first message seems to be lost."""
-        if self.state is not JobState.DISPATCHED:
-            return self
-        return replace(self, dispatched_at=now)
+        """Dispatch a job of an earlier version again, since its first message seems to be lost."""
+        return replace(self, dispatched_at=now) if self.state is JobState.DISPATCHED else self
 
     def start(
         self, attempt: Attempt, *, lease: timedelta, policy: RetryPolicy, now: datetime, displaces: bool = False
@@ -260,9 +256,7 @@ class Job:
         """
         if self.state is not JobState.RUNNING or execution_id not in (None, self.execution_id):
             return self
-        if self.charged_starts >= policy.max_attempts:
-            return self._abandon(now)
-        return self._requeue(policy, now)
+        return self._abandon(now) if self.charged_starts >= policy.max_attempts else self._requeue(policy, now)
 
     def release(self, execution_id: str, now: datetime, *, grader_id: str | None = None) -> "Job":
         """Record that a grader, ``grader_id`` if given, returned its job: its start does not count."""
@@ -372,7 +366,8 @@ class Job:
         unreported = Attempt(*ids, execution.started_at, generation=self.generation, redelivered=execution.redelivered)
         attempt = self._attempt(execution.execution_id) or unreported
         attempt = replace(attempt, started_at=execution.started_at, ended_at=execution.finished_at)
-        return with_attempts(self.attempts, [replace(attempt, outcome=execution.outcome, reason=execution.reason)])
+        attempt = replace(attempt, outcome=execution.outcome, reason=execution.reason, marks=execution.marks)
+        return with_attempts(self.attempts, [attempt])
 
     def _requeue(self, policy: RetryPolicy, now: datetime) -> "Job":
         not_before = policy.not_before(self.starts, now)

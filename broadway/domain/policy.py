@@ -95,6 +95,12 @@ class DailyLimit(_Part):
     submissions: int = Field(ge=1, le=MAX_ATTEMPTS)
     reset: TimeOfDay = "00:00"
 
+    @property
+    def after_midnight(self) -> timedelta:
+        """The time of day at which a day begins."""
+        hours, minutes = map(int, self.reset.split(":"))
+        return timedelta(hours=hours, minutes=minutes)
+
 
 class AttemptLimits(_Part):
     """The limit of submissions of a student or a group. The student's fault alone uses attempts.
@@ -108,6 +114,11 @@ class AttemptLimits(_Part):
     cooldown_seconds: int = Field(default=0, ge=0, le=366 * 86400)
     past_limit: PastLimit = PastLimit.REFUSE
     penalty_percent: Annotated[Percent, Field(gt=0, le=100)] | None = None
+
+    @property
+    def cooldown(self) -> timedelta:
+        """The time that must pass after a submission."""
+        return timedelta(seconds=self.cooldown_seconds)
 
     @model_validator(mode="after")
     def _has_its_penalty(self) -> Self:

@@ -1,6 +1,6 @@
 """Rosters: the students of an assignment, their environments and repositories."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Self
 
@@ -9,8 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from broadway.domain.assignment import Env
 from broadway.domain.bounds import MAX_INT, MIN_INT
 from broadway.domain.course import MAX_STUDENTS
+from broadway.domain.formulas import identifier_problem
+
+MAX_MEMBERS = 100  # of a group
+MAX_LABELS = 20  # of an entry
 
 Student = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
 class UnusableRosterError(ValueError):
@@ -21,13 +26,29 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
+def _is_absent(names: tuple[str, ...]) -> bool:
+    """Return whether a list has no names; an entry without it is stored and answered as by earlier versions."""
+    return not names
+
+
 class RosterEntry(_Part):
-    """A student or a group: the environment of its jobs, and the repository that it pushes to."""
+    """A student or a group: the environment of its jobs, and the repository that it pushes to.
+
+    An entry with ``members`` is a group of the name ``student``; one without members is one student. ``labels`` are for
+    extensions.
+    """
 
     student: Student
+    members: tuple[Student, ...] = Field(default=(), max_length=MAX_MEMBERS, exclude_if=_is_absent)
+    labels: tuple[Label, ...] = Field(default=(), max_length=MAX_LABELS, exclude_if=_is_absent)
     env: Env = {}
     repository: str | None = Field(default=None, min_length=1, max_length=300)
     repository_id: int | None = Field(default=None, ge=MIN_INT, le=MAX_INT)
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """The students of the entry: the members, or the one student."""
+        return self.members or (self.student,)
 
 
 class Roster(_Part):
@@ -48,6 +69,20 @@ class Roster(_Part):
                 seen.add(value)
         return self
 
+    @model_validator(mode="after")
+    def _distinct_people(self) -> Self:
+        """Refuse a student who is in two entries, and a member with the name of another entry."""
+        entries = {entry.student: index for index, entry in enumerate(self.students)}
+        seen: set[str] = set()
+        for index, entry in enumerate(self.students):
+            for member in entry.members:
+                if member in seen:
+                    raise ValueError(f"students.{index}.members: {member} is listed twice")
+                if entries.get(member, index) != index:
+                    raise ValueError(f"students.{index}.members: {member} has an entry of its own")
+                seen.add(member)
+        return self
+
     def check_entries(self) -> None:
         """Return if every entry can match a submission. Stored rosters are not checked again.
 
@@ -57,6 +92,19 @@ class Roster(_Part):
         for index, entry in enumerate(self.students):
             if problem := _unmatchable(entry):
                 raise UnusableRosterError(f"students.{index}.{problem}")
+
+    def check_groups(self, most: int | None) -> None:
+        """Return if no group has more members than the assignment's policy allows.
+
+        Raises:
+            UnusableRosterError: A group has.
+        """
+        for index, entry in enumerate(self.students):
+            if most is not None and len(entry.members) > most:
+                raise UnusableRosterError(
+                    f"students.{index}.members: {entry.student} has {len(entry.members)} members; the assignment's "
+                    f"policy allows {most} (groups.max)"
+                )
 
     def check_repositories(self, hook: str) -> None:
         """Return if a push to a hook can match an entry; the hook finds students by the repository.
@@ -74,6 +122,10 @@ class Roster(_Part):
         """Return the entry of a student, or None."""
         return self._by_student.get(student)
 
+    def of_person(self, student: str) -> RosterEntry | None:
+        """Return the entry of a student: that of the group in which the student is a member, or the student's own."""
+        return self._by_person.get(student)
+
     def of_repository(self, identity: int | None, name: str) -> RosterEntry | None:
         """Return the entry of a repository, or None. Its id takes precedence over its name, which may have changed."""
         by_id = self._by_identity.get(identity) if identity else None
@@ -87,6 +139,10 @@ class Roster(_Part):
         return {entry.student: entry for entry in self.students}
 
     @cached_property
+    def _by_person(self) -> Mapping[str, RosterEntry]:
+        return {person: entry for entry in self.students for person in entry.people}
+
+    @cached_property
     def _by_identity(self) -> Mapping[int, RosterEntry]:
         return {entry.repository_id: entry for entry in self.students if entry.repository_id}
 
@@ -95,10 +151,19 @@ class Roster(_Part):
         return {entry.repository.casefold(): entry for entry in self.students if entry.repository}
 
 
+def _problem_in_sheets(field: str, names: Sequence[str]) -> str | None:
+    """Return the name that a spreadsheet would run as a formula, since grades are exported to such files, or None."""
+    problems = (identifier_problem(name, name=f"{field}:") for name in names)
+    return next(filter(None, problems), None)
+
+
 def _unmatchable(entry: RosterEntry) -> str | None:
     """Return the field of an entry that matches nothing, with the reason."""
-    if entry.student != entry.student.strip():
-        return "student: has blanks around it, which no submission names"
+    for field, names in (("student", [entry.student]), ("members", entry.members), ("labels", entry.labels)):
+        if any(name != name.strip() for name in names):
+            return f"{field}: has blanks around it, which no submission names"
+        if problem := _problem_in_sheets(field, names):
+            return problem
     repository = entry.repository
     if repository is None:
         return None

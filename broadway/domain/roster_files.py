@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -17,7 +18,8 @@ class RosterError(ValueError):
     """A file that is not a valid roster; the text names the line or the field."""
 
 
-_OWN = ("student", "repository", "repository_id")
+_LISTS = ("members", "labels")  # columns with several names in a cell
+_OWN = ("student", "repository", "repository_id", *_LISTS)
 _DELIMITERS = (",", ";", "\t")  # spreadsheets write semicolons where the comma is the decimal sign
 _LONGEST_CELL = 2**20  # characters
 
@@ -110,5 +112,10 @@ def _meant(own: str, head: Sequence[str]) -> str:
 
 
 def _entry(row: Mapping[str, str]) -> dict[str, Any]:
-    own = {key: row[key] for key in _OWN if row.get(key)}
+    own = {key: _names(row[key]) if key in _LISTS else row[key] for key in _OWN if row.get(key)}
     return {**own, "env": {key: value for key, value in row.items() if key not in _OWN}}
+
+
+def _names(cell: str) -> list[str]:
+    """Return the names in a cell, with semicolons or commas between them."""
+    return [name.strip() for name in re.split("[;,]", cell) if name.strip()]

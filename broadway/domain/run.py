@@ -9,6 +9,7 @@ from typing import Any
 
 from broadway.domain.abilities import needed
 from broadway.domain.assignment import Env, prepare_stages
+from broadway.domain.handed_in import HandedIn, digest_of_config
 from broadway.domain.job import Job, JobClass, JobState, Phase
 from broadway.domain.stage_kind import with_place
 from broadway.domain.trace import log_ids
@@ -98,7 +99,8 @@ class Run:
     for which the config was stored: that of the submission, or of a rerun with a later config. ``request_digest``
     distinguishes a repeated submission from a different one with the same idempotency key. ``trigger`` describes the
     webhook delivery that started the run, if any. ``students`` is the number of its students, also if their
-    environments are left out; None for a run of an earlier version.
+    environments are left out; None for a run of an earlier version. ``regrade`` is the id of the regrade that the run
+    is a part of: such a run is in no list, and its jobs wait for all others of the course.
     """
 
     id: str
@@ -122,6 +124,7 @@ class Run:
     traceparent: str | None = None
     trigger: Mapping[str, Any] | None = None
     students: int | None = field(default=None, compare=False)
+    regrade: str | None = None
 
     @property
     def context(self) -> dict[str, str]:
@@ -130,8 +133,8 @@ class Run:
 
     @property
     def job_class(self) -> JobClass:
-        """The class of the run's jobs: interactive for one student, bulk for a roster."""
-        return JobClass.INTERACTIVE if len(self.students_env) <= 1 else JobClass.BULK
+        """The class of the run's jobs: interactive for one student, bulk for a roster, and for a regrade."""
+        return JobClass.INTERACTIVE if len(self.students_env) <= 1 and not self.regrade else JobClass.BULK
 
     @property
     def phase(self) -> Phase | None:
@@ -183,10 +186,11 @@ def job_id(run_id: str, phase: Phase, index: int) -> str:
 
 def plan_jobs(run: Run, phase: Phase, now: datetime) -> list[PlannedJob]:
     """Return the jobs of a phase, in the roster's order. Planning a phase twice gives the same ids."""
-    return [_plan(run, phase, index, env, now) for index, env in enumerate(run.envs(phase))]
+    config = digest_of_config(run.config) if phase is Phase.STUDENTS else ""
+    return [_plan(run, phase, index, env, now, config) for index, env in enumerate(run.envs(phase))]
 
 
-def _plan(run: Run, phase: Phase, index: int, env: Env, now: datetime) -> PlannedJob:
+def _plan(run: Run, phase: Phase, index: int, env: Env, now: datetime, config: str) -> PlannedJob:
     identity = job_id(run.id, phase, index)
     stages = prepare_stages(
         run.pipeline(phase), shared=run.config.get("env"), job_env=env, run_id=run.id, job_id=identity
@@ -205,6 +209,7 @@ def _plan(run: Run, phase: Phase, index: int, env: Env, now: datetime) -> Planne
         round=run.round,
         traceparent=run.traceparent,
         needs=needed(stages),
+        handed_in=HandedIn.of(env, identity, config=config, trigger=run.trigger) if phase is Phase.STUDENTS else None,
     )
     return PlannedJob(job, stages)
 

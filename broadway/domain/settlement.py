@@ -4,12 +4,13 @@ This module is pure.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Self
 
 from broadway.domain.job import Attempt, FaultPhase, Job, JobState, Outcome, with_attempts
 from broadway.domain.moves import Moved
+from broadway.domain.result import StageResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,8 @@ class Settlement:
     """The outcome of one generation of a job, with all that it determines in the job.
 
     ``generation`` has ended; ``next_generation`` is the job's from then on, which a cancellation raises. ``attempts``
-    are those that the outcome has added or changed.
+    are those that the outcome has added or changed. ``images`` are the digests of the images that its stages ran, if it
+    grades a student's work.
     """
 
     job_id: str
@@ -35,6 +37,7 @@ class Settlement:
     grader_id: str | None = None
     attempts: tuple[Attempt, ...] = ()
     results: Sequence[dict[str, Any]] | None = None
+    images: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def of(cls, moved: Moved) -> Self:
@@ -62,6 +65,7 @@ class Settlement:
             grader_id=after.grader_id,
             attempts=tuple(attempt for attempt in after.attempts if attempt not in before.attempts),
             results=after.results,
+            images=_images(after.results or ()) if after.handed_in else (),
         )
 
     @property
@@ -88,6 +92,11 @@ class Settlement:
             success=self.success,
             results=self.results,
         )
+
+
+def _images(results: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    usages = [StageResult.read(entry).usage for entry in results]
+    return tuple(dict.fromkeys(usage.image for usage in usages if usage and usage.image and " " not in usage.image))
 
 
 def key_of(job_id: str, generation: int) -> str:

@@ -12,6 +12,7 @@ from broadway.domain.webhook import Hook, HookConfig, HookFormat, Push
 
 UPLOADS = "@uploads/"  # the beginning of the names of hooks that stand for uploads
 VARIABLE = "BROADWAY_SUBMISSION"  # the variable of a job with the id of the submission whose files it gets
+STUDENT = "BROADWAY_STUDENT"  # the variable with the student, for runs over a roster and of hooks
 DIRECTORY = "submission"  # the directory of the files below the job's
 
 
@@ -106,6 +107,11 @@ def submission_of(stages: Sequence[Mapping[str, Any]]) -> str | None:
         if isinstance(identity, str) and identity:
             return identity
     return None
+
+
+def student_of(stages: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the student or group that a job's stages name, or None."""
+    return next((str(env[STUDENT]) for stage in stages if STUDENT in (env := stage.get("env") or {})), None)
 
 
 def digest_of_files(files: Sequence[SubmittedFile]) -> str:

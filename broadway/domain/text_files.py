@@ -23,6 +23,7 @@ _MARKS: Sequence[tuple[bytes, str]] = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+_CHARSETS = {"utf-8": "utf-8", WINDOWS: WINDOWS, "latin-1": "iso-8859-1", "utf-16-le": "utf-16le"}
 
 
 class TextFileError(ValueError):
@@ -36,6 +37,11 @@ class Decoded:
     mark: bytes
     encoding: str
     text: str
+
+    @property
+    def charset(self) -> str:
+        """The name of the file's encoding on the internet; a mark says the order of bytes."""
+        return self.encoding.removesuffix("-le").removesuffix("-be") if self.mark else _CHARSETS[self.encoding]
 
     def with_text(self, text: str) -> bytes:
         """Return the bytes of a file with another text, and with the same mark and encoding."""

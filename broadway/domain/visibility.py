@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import Any
 
 from broadway.domain.keys_of_tests import Keys
-from broadway.domain.report import Report, Source, Visibility, points_of, shown
+from broadway.domain.marks import Marks
+from broadway.domain.report import Report, Visibility, shown
 
 
 class Role(StrEnum):
@@ -68,7 +69,7 @@ def visible(report: Report, role: Role, standing: Standing) -> VisibleReport:
     admits = standing.admits
     tests = [test for test in report.tests if admits(test.visibility or report.visibility)]
     keys = Keys()  # those of the report may have numbers that count hidden tests
-    is_open, is_complete = admits(report.visibility), len(tests) == len(report.tests)
+    is_open, is_complete = admits(report.visibility), all(map(admits, Marks.of(report).visibilities))
     seen = report.model_copy(
         update={
             "tests": [
@@ -78,7 +79,7 @@ def visible(report: Report, role: Role, standing: Standing) -> VisibleReport:
             "visibility": Visibility.VISIBLE,
             "log_visibility": Visibility.VISIBLE if admits(report.log_visibility) else Visibility.HIDDEN,
             "extra": None,
-            **({} if is_open and is_complete else {"score": None, "max": None, "duration": None}),
+            **({} if is_complete else {"score": None, "max": None, "duration": None}),
             **({} if is_open else {"messages": [], "boards": [], "images": []}),
         }
     )
@@ -95,20 +96,25 @@ def logs_seen(stages: Sequence[Mapping[str, Any]], open_stage: int | None = None
     return frozenset(untrusted if open_stage is None else untrusted | {open_stage})
 
 
+def seen_points(marks: Marks, role: Role, standing: Standing) -> tuple[Decimal | None, Decimal | None]:
+    """Return the score and the maximum that a role may see: those that ``visible`` leaves in the report."""
+    if role is Role.STUDENT and not all(map(standing.admits, marks.visibilities)):
+        return None, None
+    return marks.out_of(standing.points)
+
+
 def with_points(report: Report, points: Decimal | None) -> tuple[Report, str]:
     """Return a report whose maximum is the assignment's, and a warning if the file has another one.
 
-    PrairieLearn's score is a fraction, which is scaled. Any other score counts as it is: a file in which tests are
-    missing, as after a failed import, has a smaller maximum, and scaling would reward that.
+    See ``Marks.out_of`` for the score.
     """
     if points is None or report.max == points:
         return report, ""
-    if report.source is Source.PRAIRIELEARN and report.score is not None and report.max:
-        score = points_of(report.score * points / report.max)
-        return report.model_copy(update={"score": score, "max": points}), ""
+    marks = Marks.of(report)
+    score, limit = marks.out_of(points)
     warning = (
         ""
-        if report.max is None
+        if report.max is None or marks.is_fraction
         else f"the file's maximum is {shown(report.max)}, the assignment has {shown(points)} points"
     )
-    return report.model_copy(update={"max": points}), warning
+    return report.model_copy(update={"score": score, "max": limit}), warning

@@ -92,7 +92,7 @@ async def serve(settings: GraderSettings, membership: Membership, *, containers:
     name, work = settings.grader_id, _work_directory(settings, membership)
     credentials = {name: credential_of(settings, membership)} if membership.has_api else {}
     with (
-        _runner(settings, containers, work) as (runner, orphans),
+        runner_in(settings, containers, work) as (runner, orphans),
         contextlib.closing(Spool(work.spool("amqp", name), JobFinished)) as spool,
     ):
         async with (
@@ -150,7 +150,9 @@ def _socket_runners(
 
 
 @contextlib.contextmanager
-def _runner(settings: GraderSettings, containers: Containers, work: WorkDirectory) -> Iterator[tuple[Runner, Orphans]]:
+def runner_in(
+    settings: GraderSettings, containers: Containers, work: WorkDirectory
+) -> Iterator[tuple[Runner, Orphans]]:
     """Make a runner with directories of its own, and the orphans that it may remove once it has its id."""
     size = Size(int(memory_bytes(settings.job_size)), settings.job_inodes, settings.job_files)
     users = Users(settings.untrusted_uid, (OF_HOST, work.root / OF_HOST.name))
@@ -179,7 +181,7 @@ async def _checked_runner(
 ) -> AsyncIterator[tuple[Runner, SelfCheck, Orphans]]:
     """Make a runner for HTTP or a WebSocket, with the self-check that decides whether it may take jobs."""
     health = _health(settings, containers)
-    with _runner(settings, containers, work) as (runner, orphans):
+    with runner_in(settings, containers, work) as (runner, orphans):
         self_check = SelfCheck(health, runner.try_out, limit=settings.pause_after, pause=settings.pause)
         await health.check()
         async with background(health.run()):

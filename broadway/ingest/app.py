@@ -12,6 +12,8 @@ from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.errors import exception_handlers
 from broadway.ingest.http.gate import Gate
 from broadway.ingest.http.request_log import RequestLog
+from broadway.ingest.ui import routes as ui
+from broadway.ingest.ui.security import PageHeaders
 from broadway.ingest.v1 import openapi as openapi_v1
 from broadway.ingest.v1 import routes as v1
 from broadway.ingest.v2 import docs_page
@@ -24,6 +26,7 @@ def build_app(deps: Deps, admission: ClientLimits) -> Starlette:
     routes: list[BaseRoute] = [
         *v1.routes(deps),
         *v2.routes(deps),
+        *ui.routes(deps),
         route(openapi_v1.PATH, GET=openapi_v1.openapi_yaml),
         route(docs_page.PATH, GET=docs_page.openapi_json),
         route("/docs", GET=docs_page.page),
@@ -34,7 +37,7 @@ def build_app(deps: Deps, admission: ClientLimits) -> Starlette:
     app = Starlette(
         routes=routes,
         exception_handlers=exception_handlers(),
-        middleware=[Middleware(RequestLog), Middleware(Gate, admission)],
+        middleware=[Middleware(PageHeaders), Middleware(RequestLog), Middleware(Gate, admission)],
     )
     app.router.redirect_slashes = False  # no route of ours ends with a slash
     app.router.default = endpoint.nowhere

@@ -13,19 +13,29 @@ from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.backlogs import Backlogs
+from broadway.ingest.commands.claims import StudentClaims
 from broadway.ingest.commands.decide import Decider
+from broadway.ingest.commands.extensions import ExtensionChanges
+from broadway.ingest.commands.grade_adjustments import GradeAdjusting
 from broadway.ingest.commands.grade_submissions import GradingStarts, HooksAndUploads
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
+from broadway.ingest.commands.grades import GradeChanges
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.limits import Limits
+from broadway.ingest.commands.links import PersonalLinks
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
+from broadway.ingest.commands.regrade import Regrades
+from broadway.ingest.commands.regrade_plan import RegradePlanner
+from broadway.ingest.commands.regrade_steps import RegradeSteps
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
+from broadway.ingest.commands.sign_in import SignIn
 from broadway.ingest.commands.start import RunStarts
-from broadway.ingest.commands.submit import Submissions
+from broadway.ingest.commands.stores import HandInRules
+from broadway.ingest.commands.submit import NewRuns
 from broadway.ingest.commands.tokens import TokenSettings
 from broadway.ingest.commands.undecided import UndecidedDeliveries
 from broadway.ingest.commands.upload import Room, Uploads
@@ -44,16 +54,26 @@ from broadway.ingest.live.logs import LiveLogs
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
+from broadway.ingest.reads.extensions import ExtensionReads
+from broadway.ingest.reads.grade_sheets import GradeSheets
 from broadway.ingest.reads.graders import GraderReads
+from broadway.ingest.reads.grades import GradeReads
+from broadway.ingest.reads.handed_in import HandedInReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
+from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reads import Reads
+from broadway.ingest.reads.recent_works import RecentWorks
+from broadway.ingest.reads.regrades import RegradeReads
 from broadway.ingest.reads.reports import ReportReads
+from broadway.ingest.reads.run_tables import RunTables
 from broadway.ingest.reads.runs import RunReads
+from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.submissions import SubmissionReads
 from broadway.ingest.reads.waiting import WaitingReads
+from broadway.ingest.reads.works import WorkQueries, WorkReads
 from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
@@ -84,49 +104,98 @@ class Opened:
 
 def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_within: float) -> Deps:
     """Return the parts of the API that its handlers need."""
-    store, shared, rabbit = opened.store, opened.shared, opened.rabbit
-    limits, shares = Limits.of(settings), ReadShares.of(settings.http)
-    announcements = Announcements(Announcer(runs=shared.runs, jobs=shared.jobs, publisher=rabbit), rabbit, later)
-    orders = Orders(shared.runs, store.jobs, announcements)
-    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
-    receiver = _receiver(opened, submissions, orders, announcements, answer_within=answer_within)
-    gateway, admission = _gateway(settings, store=store, rabbit=rabbit, later=later), _admission(settings, store)
+    store, base = opened.store, _basis(settings, opened, later=later, answer_within=answer_within)
+    limits, orders, receiver, standings = base.limits, base.orders, base.receiver, base.standings
+    regrades, tokens = _regrades(store, limits, grade_reads(store)), store.access_tokens
     return Deps(
         settings=settings,
         limits=limits,
         store=store,
-        rabbit=rabbit,
-        announcements=announcements,
-        gateway=gateway,
+        rabbit=opened.rabbit,
+        announcements=base.announcements,
+        gateway=base.gateway,
         feed=Feed(store.jobs),
-        live_logs=LiveLogs(store.jobs, store.graders, rabbit, Vouching(opened.tickets, store.graders), opened.name),
+        live_logs=_live_logs(opened),
         health=opened.health,
         outages=StoreOutages(opened.health),
-        shares=shares,
-        authenticator=_authenticator(settings, opened, admission),
-        auditor=Auditor(shared.audit, later),
-        tokens=TokenSettings(store.access_tokens, store.rosters),
-        reads=_reads(opened, shares),
+        shares=base.shares,
+        authenticator=_authenticator(settings, opened, base.admission),
+        auditor=Auditor(opened.shared.audit, later),
+        tokens=TokenSettings(tokens, store.rosters),
+        sign_in=SignIn(store.page_sessions, tokens, PersonalLinks(tokens)),
+        reads=_reads(opened, base),
         registration=Registration(store.assignments, limits),
-        assignment_settings=SettingsChanges(store.assignments, store.assignment_settings),
-        uploads=_uploads(settings, opened, limits, receiver),
+        assignment_settings=SettingsChanges(store.assignments, store.assignment_settings, store.rosters),
+        extensions=ExtensionChanges(store.assignments, store.assignment_settings, store.rosters, store.extensions),
+        claims=StudentClaims(standings, store.late_day_claims, store.chosen_submissions),
+        uploads=_uploads(settings, opened, limits, receiver, standings),
         artifacts=_artifacts(settings, store),
         submission_removal=SubmissionRemoval(store.submissions, store.stored_bytes),
-        hook_settings=HookSettings(store.hooks, store.rosters, limits),
-        starts=RunStarts(submissions, store.runs, store.assignments, store.rosters, announcements, store.submissions),
+        hook_settings=HookSettings(store.hooks, store.rosters, limits, store.assignment_settings),
+        starts=_starts(store, base),
+        grade_changes=GradeChanges(store.grade_books, grade_reads(store)),
+        grade_adjusting=GradeAdjusting(store.grade_adjustments),
         orders=orders,
         reruns=Reruns(orders, store.assignments, limits, store.courses),
+        regrades=regrades,
+        regrade_steps=_regrade_steps(opened, orders, base.announcements, regrades),
         receiver=receiver,
-        admission=admission,
-        join_tokens=JoinTokens(store.access_tokens),
+        admission=base.admission,
+        join_tokens=JoinTokens(tokens),
         pools=pools_of(store),
-        joins=_joins(settings, opened, admission),
-        grader_orders=GraderOrders(store.graders, announcements, opened.accounts, gateway.sessions),
+        joins=_joins(settings, opened, base.admission),
+        grader_orders=GraderOrders(store.graders, base.announcements, opened.accounts, base.gateway.sessions),
     )
 
 
-def _admission(settings: IngestSettings, store: Store) -> Admission:
-    return Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings))
+def _live_logs(opened: Opened) -> LiveLogs:
+    store = opened.store
+    vouching = Vouching(opened.tickets, store.graders)
+    return LiveLogs(store.jobs, store.graders, opened.rabbit, vouching, opened.name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """The parts that several other ones need."""
+
+    limits: Limits
+    shares: ReadShares
+    announcements: Announcements
+    orders: Orders
+    new_runs: NewRuns
+    grades: GradeReads
+    standings: StandingReads
+    receiver: Receiver
+    gateway: Gateway
+    admission: Admission
+
+
+def _basis(settings: IngestSettings, opened: Opened, *, later: Later, answer_within: float) -> _Basis:
+    store, shared, rabbit = opened.store, opened.shared, opened.rabbit
+    limits = Limits.of(settings)
+    announcements = Announcements(Announcer(runs=shared.runs, jobs=shared.jobs, publisher=rabbit), rabbit, later)
+    orders = Orders(shared.runs, store.jobs, announcements)
+    new_runs = NewRuns(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
+    grades = grade_reads(store, RecentWorks(store.graded_works))
+    standings = standing_reads(store, grades)
+    decider = _decider(opened, new_runs, orders, announcements, standings)
+    return _Basis(
+        limits=limits,
+        shares=ReadShares.of(settings.http),
+        announcements=announcements,
+        orders=orders,
+        new_runs=new_runs,
+        grades=grades,
+        standings=standings,
+        receiver=_receiver(opened, decider, limits, later, answer_within=answer_within),
+        gateway=_gateway(settings, store=store, rabbit=rabbit, later=later),
+        admission=Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings)),
+    )
+
+
+def _starts(store: Store, base: _Basis) -> RunStarts:
+    rosters, announcements = store.rosters, base.announcements
+    return RunStarts(base.new_runs, store.runs, store.assignments, rosters, announcements, store.submissions)
 
 
 def _joins(settings: IngestSettings, opened: Opened, admission: Admission) -> GraderJoins:
@@ -146,11 +215,11 @@ def _authenticator(settings: IngestSettings, opened: Opened, admission: Admissio
     )
 
 
-def _receiver(
-    opened: Opened, submissions: Submissions, orders: Orders, announcements: Announcements, *, answer_within: float
-) -> Receiver:
+def _decider(
+    opened: Opened, new_runs: NewRuns, orders: Orders, announcements: Announcements, rules: HandInRules
+) -> Decider:
     store, shared = opened.store, opened.shared
-    decider = Decider(
+    return Decider(
         courses=shared.courses,
         hooks=HooksAndUploads(store.hooks, store.assignment_settings),
         rosters=store.rosters,
@@ -158,17 +227,22 @@ def _receiver(
         quotas=store.quotas,
         runs=shared.runs,
         jobs=store.jobs,
-        submissions=submissions,
+        new_runs=new_runs,
         orders=orders,
         announcements=announcements,
+        rules=rules,
     )
+
+
+def _receiver(opened: Opened, decider: Decider, limits: Limits, later: Later, *, answer_within: float) -> Receiver:
+    shared = opened.shared
     return Receiver(
         courses=shared.courses,
-        hooks=store.hooks,
+        hooks=opened.store.hooks,
         deliveries=shared.deliveries,
         undecided=UndecidedDeliveries(shared.deliveries, decider.decide),
-        limits=submissions.limits,
-        later=announcements.later,
+        limits=limits,
+        later=later,
         answer_within=answer_within,
     )
 
@@ -177,20 +251,31 @@ def _artifacts(settings: IngestSettings, store: Store) -> ArtifactUploads:
     return ArtifactUploads(store.blobs, store.artifacts, timedelta(days=settings.artifact_days))
 
 
-def _uploads(settings: IngestSettings, opened: Opened, limits: Limits, receiver: Receiver) -> Uploads:
+def _uploads(
+    settings: IngestSettings, opened: Opened, limits: Limits, receiver: Receiver, rules: HandInRules
+) -> Uploads:
     store, unpacker = opened.store, Unpacker(settings.http.spool_dir)
     grading = GradingStarts(store.assignment_settings, store.submissions, receiver)
     room = Room(opened.shared.courses, limits, store.stored_bytes)
-    return Uploads(store.assignment_settings, store.blobs, store.submissions, unpacker, room, grading)
+    return Uploads(store.assignment_settings, store.blobs, store.submissions, unpacker, room, grading, rules)
 
 
-def _reads(opened: Opened, shares: ReadShares) -> Reads:
+def _reads(opened: Opened, base: _Basis) -> Reads:
     store, shared = opened.store, opened.shared
     jobs = JobReads(store.jobs, store.runs, store.logs)
+    members = MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions)
+    progress = ProgressReads(shared.runs, store.progress, store.jobs, turn=base.shares.shared_turn)
     return Reads(
         assignments=AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings),
+        members=members,
+        extensions=ExtensionReads(store.extensions, store.assignment_settings, members),
+        standings=base.standings,
+        grades=base.grades,
+        sheets=GradeSheets(base.grades, store.rosters),
+        regrades=regrade_reads(store, base.grades),
         runs=RunReads(store.runs, store.jobs, store.assignments),
-        progress=ProgressReads(shared.runs, store.progress, store.jobs, turn=shares.shared_turn),
+        progress=progress,
+        run_tables=RunTables(progress, store.jobs, store.reports, store.assignment_settings),
         jobs=jobs,
         waiting=WaitingReads(jobs, store.jobs),
         reports=ReportReads(store.reports),
@@ -202,6 +287,73 @@ def _reads(opened: Opened, shares: ReadShares) -> Reads:
         job_files=JobFilesReads(store.jobs, store.submissions, opened.tickets),
         artifacts=ArtifactReads(store.artifacts),
         ids=store.ids,
+    )
+
+
+def regrade_reads(store: Store, grades: GradeReads) -> RegradeReads:
+    """Return the reads of regrades."""
+    return RegradeReads(store.regrades, grades, store.rosters, store.jobs, store.runs, store.reports)
+
+
+def _planner(store: Store, grades: GradeReads) -> RegradePlanner:
+    members, works = grades.members, store.graded_works
+    return RegradePlanner(works, grades, members, store.rosters, store.courses, store.jobs, store.runs)
+
+
+def _regrades(store: Store, limits: Limits, grades: GradeReads) -> Regrades:
+    return Regrades(
+        regrades=store.regrades,
+        planner=_planner(store, grades),
+        assignments=store.assignments,
+        limits=limits,
+        diffs=regrade_reads(store, grades),
+        books=store.grade_books,
+        grades=GradeChanges(store.grade_books, grades),
+    )
+
+
+def _regrade_steps(opened: Opened, orders: Orders, announcements: Announcements, regrades: Regrades) -> RegradeSteps:
+    store = opened.store
+    return RegradeSteps(
+        regrades=store.regrades,
+        publications=regrades,
+        planner=regrades.planner,
+        courses=store.courses,
+        runs=store.runs,
+        jobs=store.jobs,
+        orders=orders,
+        announcements=announcements,
+        reports=store.reports,
+        logs=store.logs,
+    )
+
+
+def standing_reads(store: Store, grades: GradeReads) -> StandingReads:
+    """Return the reads of students' standings."""
+    return StandingReads(
+        assignments=store.assignments,
+        settings=store.assignment_settings,
+        rosters=store.rosters,
+        extensions=store.extensions,
+        claims=store.late_day_claims,
+        choices=store.chosen_submissions,
+        handed_in=HandedInReads(store.submissions, store.deliveries, store.jobs, store.reports),
+        graded=grades.works,
+        charged=grades,
+        books=store.grade_books,
+    )
+
+
+def grade_reads(store: Store, works: WorkQueries | None = None) -> GradeReads:
+    """Return the reads of grades; ``works`` are the store's unless they are given."""
+    return GradeReads(
+        books=store.grade_books,
+        adjusted=store.grade_adjustments,
+        settings=store.assignment_settings,
+        assignments=store.assignments,
+        extensions=store.extensions,
+        members=MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions),
+        works=WorkReads(works or store.graded_works, store.deliveries, store.jobs, store.reports),
     )
 
 

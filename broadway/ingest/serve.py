@@ -79,7 +79,7 @@ async def serve(
             background(sessions.run(), deps.feed.run(), deps.live_logs.run(), health.run(), shared.run()),
             background(_sweeper(store).run(), Leftovers(store.runs).run()),
             background_tasks,
-            background(deps.uploads.grading.run(), undecided.run(), undecided.look_around()),
+            background(deps.uploads.grading.run(), undecided.run(), undecided.look_around(), deps.regrade_steps.run()),
             deps.outages,
             _listening(deps.feed, name, opened),
             _http(settings, deps),

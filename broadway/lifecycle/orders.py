@@ -156,7 +156,7 @@ class Orders:
             run_id: The run.
             only: Ids of jobs; all jobs if None.
             failed: Select only jobs that ended without success.
-            check: Called with the run and its config; raises if the run may not start now.
+            check: Called with the run as it is stored; raises if it may not start now.
             config: The config to use from now on; the run's own if None.
 
         Raises:
@@ -170,7 +170,7 @@ class Orders:
             run = await self.runs.get(run_id)
             if run is None:
                 raise NoRunError(RUN_NOT_FOUND)
-            check(run if config is None else replace(run, config=config))
+            check(run)
             state, order = rerun_order(await self.jobs.outlines_of_run(run_id), only=only, failed=failed)
             return _Plan(run, order, state, [job_id for job_id, _ in order.jobs], config)
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial, reduce
 from typing import Protocol, TypeVar
@@ -12,10 +12,11 @@ import structlog
 
 from broadway.domain.grader import StandingOrder
 from broadway.domain.job import Attempt, Job, Outcome, RetryPolicy
+from broadway.domain.marks import Marks
 from broadway.domain.moves import Move, Moved
 from broadway.domain.result import JobLog, StageResult
 from broadway.lifecycle.follow_ups import Fact, following, ordered, settled, together, unwanted
-from broadway.lifecycle.reports import RecordedReports, record_reports, without_reports
+from broadway.lifecycle.reports import RecordedReports, marks_of, record_reports, without_reports
 from broadway.lifecycle.stores import JobLeases, JobsById
 from broadway.messages.events import Event, GraderHeartbeat, JobEvent, JobFinished, JobReleased, JobStarted
 from broadway.ports import Publisher, Reject
@@ -97,7 +98,8 @@ class Recorder:
         await self.logs.put([each for each in logs.values() if _is_large(each)])
         await reach(Point.RECORD_LARGE_LOGS_STORED)
         small = {execution_id: each for execution_id, each in logs.items() if not _is_large(each)}
-        moved = await self.jobs.move(self._moves(about_jobs, displaces=displaces), logs=small)
+        moves = self._moves(about_jobs, marks_of(about_jobs, reports), displaces=displaces)
+        moved = await self.jobs.move(moves, logs=small)
         for job in moved.values():
             if job.changed and job.after.is_terminal:
                 _note_outcome(job.after)
@@ -150,17 +152,17 @@ class Recorder:
             if order and order.revision > beat.order:
                 await self.publisher.publish(*ordered(beat.grader_id, order))
 
-    def _moves(self, events: Sequence[JobEvent], *, displaces: bool) -> dict[str, Move]:
+    def _moves(self, events: Sequence[JobEvent], marks: Mapping[str, Marks], *, displaces: bool) -> dict[str, Move]:
         # The time of recording is the same for all outcomes of a batch, so that their jobs' updates are equal; and not
         # the events' time, since graders' clocks may differ.
         now = datetime.now(UTC)
         by_job: dict[str, list[JobEvent]] = {}
         for event in events:
             by_job.setdefault(event.job_id, []).append(event)
-        apply = partial(self._apply, displaces=displaces, now=now)
+        apply = partial(self._apply, marks=marks, displaces=displaces, now=now)
         return {job_id: partial(reduce, apply, about) for job_id, about in by_job.items()}
 
-    def _apply(self, job: Job, event: JobEvent, *, displaces: bool, now: datetime) -> Job:
+    def _apply(self, job: Job, event: JobEvent, *, marks: Mapping[str, Marks], displaces: bool, now: datetime) -> Job:
         if event.generation != job.generation:
             log.info("stale generation", event_type=event.type, generation=event.generation, **event.context)
             return job
@@ -177,7 +179,8 @@ class Recorder:
             case JobFinished():
                 if job.is_terminal and job.execution_id != event.execution_id:
                     log.info("duplicate outcome", **event.context)
-                return job.finish(event.execution, policy=self.policy, now=now, displaces=displaces)
+                execution = replace(event.execution, marks=marks.get(event.execution_id))
+                return job.finish(execution, policy=self.policy, now=now, displaces=displaces)
             case JobReleased():
                 return job.release(event.execution_id, now, grader_id=event.grader_id)
             case _:

@@ -6,9 +6,11 @@ from typing import Any, Protocol
 import structlog
 from pydantic import ValidationError
 
+from broadway.domain.earlier_scores import report_of
+from broadway.domain.marks import Marks
 from broadway.domain.mistakes import mistakes
 from broadway.domain.originals import OriginalFile, Reported, StageReport
-from broadway.domain.result import REPORT, ReportNote
+from broadway.domain.result import REPORT, ReportNote, Scores
 from broadway.messages.events import Event, JobFinished
 from broadway.runtime.crashpoints import Point, reach
 
@@ -39,6 +41,31 @@ def without_reports(events: Sequence[Event]) -> tuple[list[Event], list[StageRep
     """Return events whose results have notes instead of reports, and the reports."""
     reports: list[StageReport] = []
     return [_without(event, reports) if isinstance(event, JobFinished) else event for event in events], reports
+
+
+def marks_of(events: Sequence[Event], reports: Sequence[StageReport]) -> dict[str, Marks]:
+    """Return the marks of executions that have ended, by execution id.
+
+    They are those of the last stage that has a report, or scores without one. ``events`` have no reports any more. The
+    marks of an event without results of stages are unknown, and left out: the store may have refused these results.
+    """
+    last: dict[str, StageReport] = {each.execution_id: each for each in sorted(reports, key=lambda each: each.stage)}
+    return {
+        event.execution_id: _marks(event, last.get(event.execution_id))
+        for event in events
+        if isinstance(event, JobFinished) and any("success" in entry for entry in event.results)
+    }
+
+
+def _marks(event: JobFinished, last: StageReport | None) -> Marks:
+    if last:
+        return Marks.of(last.reported.report) if last.reported.report else Marks()
+    scores = next((s for entry in reversed(event.results) if REPORT not in entry and (s := _scores(entry))), None)
+    return Marks.of(report_of(scores)) if scores else Marks()
+
+
+def _scores(entry: dict[str, Any]) -> Scores | None:
+    return Scores.read(entry.get("scores"))
 
 
 def _without(event: JobFinished, reports: list[StageReport]) -> JobFinished:

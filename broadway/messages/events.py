@@ -207,8 +207,8 @@ class JobFinished(ExecutionEvent):
 
     @property
     def execution(self) -> Execution:
-        """The execution without logs, as a domain value."""
-        return Execution(**{each.name: getattr(self, each.name) for each in fields(Execution)})
+        """The execution without logs and marks, as a domain value."""
+        return Execution(**{each.name: getattr(self, each.name) for each in fields(Execution) if each.name != "marks"})
 
 
 class JobRequeued(JobEvent):

@@ -21,7 +21,20 @@ class AccessTokens:
 
     async def add(self, token: AccessToken) -> None:
         """Store a new token."""
-        await self._tokens.insert_many([_document(token)])
+        await self.add_all([token])
+
+    async def add_all(self, tokens: Sequence[AccessToken]) -> None:
+        """Store new tokens."""
+        await self._tokens.insert_many([_document(token) for token in tokens])
+
+    async def of_ids(self, identities: Sequence[str]) -> list[AccessToken]:
+        """Return the tokens with some public ids, valid or not."""
+        return [_token(document) for document in await self._tokens.find_by_ids(identities)]
+
+    async def revoke_all(self, identities: Sequence[str], now: datetime) -> None:
+        """Revoke tokens; those that are revoked already stay as they are."""
+        query: Document = {"_id": {"$in": list(identities)}, "revoked_at": None}
+        await self._tokens.update_many(query, {"$set": {"revoked_at": now}})
 
     async def find(self, secret: str, kind: TokenKind) -> AccessToken | None:
         """Return the token with a secret, valid or not; None if there is no such token of this kind."""

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from broadway.domain.assignment_settings import AssignmentSettings, SettingsVersion
+from broadway.mongo.cache import Cache
 from broadway.mongo.collection import Collection, Document, Documents, insert_each
 
 _DIGITS = 9  # of a version in an id, so that ids are in the order of versions
@@ -13,11 +14,20 @@ class AssignmentSettingsStore:
 
     def __init__(self, collection: Collection) -> None:
         self._versions = Documents(collection)
+        self._cache = Cache(self._read)
 
     async def current(self, course: str, assignment: str) -> SettingsVersion:
         """Return the latest version; version 0 has the defaults."""
         found = await self.latest(course, assignment, before=None, limit=1)
         return found[0] if found else SettingsVersion(AssignmentSettings())
+
+    async def recent(self, course: str, assignment: str) -> SettingsVersion:
+        """Return the latest version from a cache that is at most a moment old; version 0 has the defaults."""
+        return await self._cache.get(f"{course}/{assignment}") or SettingsVersion(AssignmentSettings())
+
+    async def _read(self, identity: str) -> SettingsVersion:
+        course, _, assignment = identity.partition("/")
+        return await self.current(course, assignment)
 
     async def get(self, course: str, assignment: str, version: int) -> SettingsVersion | None:
         found = await self._versions.find_one({"_id": _id(course, assignment, version)})
@@ -37,7 +47,9 @@ class AssignmentSettingsStore:
             "at": version.at,
             "by": version.by,
         }
-        return (await insert_each(self._versions, [document]))[0]
+        is_new = (await insert_each(self._versions, [document]))[0]
+        self._cache.forget(f"{course}/{assignment}")
+        return is_new
 
 
 def _id(course: str, assignment: str, version: int) -> str:

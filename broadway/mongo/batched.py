@@ -26,6 +26,7 @@ from broadway.mongo.errors import StoreUnavailableError
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.outcomes import Outcomes
 from broadway.mongo.runs import RunMove, Runs, published
+from broadway.mongo.work_results import WorkResults
 from broadway.runtime.batching import Batcher
 
 MAX_ROSTERS = 20  # rosters of jobs in one write
@@ -139,8 +140,8 @@ class BatchedDeliveries(Deliveries):
 class BatchedJobs(Jobs):
     """Jobs, stored and checked for open phases in batches."""
 
-    def __init__(self, collection: Collection, outcomes: Outcomes) -> None:
-        super().__init__(collection, outcomes)
+    def __init__(self, collection: Collection, outcomes: Outcomes, results: WorkResults) -> None:
+        super().__init__(collection, outcomes, results)
         self._inserts: Batcher[Sequence[PlannedJob], None] = _batcher(self._insert_all, size=MAX_ROSTERS)
         self._phases = _batcher(super().are_phases_open)
         self.batchers: list[Batcher[Any, Any]] = [self._inserts, self._phases]

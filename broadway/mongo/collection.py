@@ -63,6 +63,18 @@ class Documents:
         found = await translated(self._collection.aggregate([*stages, {"$project": without}]))
         return await translated(found.to_list())
 
+    async def first_of_each(
+        self, query: Document, key: str, *, sort: Sequence[tuple[str, int]], fields: Sequence[str]
+    ) -> list[Document]:
+        """Return fields of the first matching document for each value of ``key``, with this value.
+
+        MongoDB reads one entry for each value from an index on the query's fields, the key and ``sort``, in that order.
+        """
+        first: Document = {"_id": f"${key}", **{f"first{name}": {"$first": f"${name}"} for name in fields}}
+        stages: list[Document] = [{"$match": query}, {"$sort": dict([(key, 1), *sort])}, {"$group": first}]
+        found = await translated((await translated(self._collection.aggregate(stages))).to_list())
+        return [{key: each["_id"], **{name: each[f"first{name}"] for name in fields}} for each in found]
+
     async def distinct(self, key: str, query: Document) -> list[Any]:
         return await translated(self._collection.distinct(key, query))
 

@@ -97,6 +97,11 @@ class Deliveries:
         document = await self._deliveries.find_one({"_id": identity})
         return _readable(document) if document else None
 
+    async def get_many(self, identities: Sequence[str]) -> dict[str, Delivery]:
+        """Return deliveries by id, without bodies; unknown and unreadable ones are left out."""
+        found = await self._deliveries.find_by_ids(identities, {"body": 0})
+        return {each.id: each for each in _readable_ones(found)}
+
     async def move(self, delivery: Delivery, **changes: Any) -> tuple[Delivery, bool]:
         """Change a delivery, if its state has not changed since it was read.
 
@@ -162,6 +167,12 @@ class Deliveries:
             "state": DeliveryState.ACCEPTED.value,
         }
         found = await self._deliveries.find(query, {"body": 0}, sort=[("received_at", 1)])
+        return _readable_ones(found)
+
+    async def latest_of_student(self, course: str, assignment: str, student: str, *, limit: int) -> list[Delivery]:
+        """Return a student's decided deliveries for an assignment, latest first, without bodies."""
+        query = {"course": course, "assignment": assignment, "student": student}
+        found = await self._deliveries.find(query, {"body": 0}, sort=[("received_at", -1)], limit=limit)
         return _readable_ones(found)
 
     async def of_hook(

@@ -102,7 +102,8 @@ class Rosters:
 
     async def has_student(self, course: str, student: str) -> bool:
         """Return whether a student is in a roster of the course."""
-        query = {"_id": {"$regex": f"^{re.escape(course)}/"}, "students.student": student}
+        own = {"$or": [{"students.student": student}, {"students.members": student}]}
+        query = {"_id": {"$regex": f"^{re.escape(course)}/"}, **own}
         return await self._rosters.find_one(query, {"_id": 1}) is not None
 
     async def put(self, course: str, assignment: str, roster: Roster) -> None:
@@ -165,4 +166,4 @@ def _roster(document: Document) -> Roster:
 
 
 def _entry(document: Document) -> RosterEntry:
-    return RosterEntry.model_validate({key: document.get(key) for key in RosterEntry.model_fields})
+    return RosterEntry.model_validate({key: document[key] for key in RosterEntry.model_fields if key in document})

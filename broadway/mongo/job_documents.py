@@ -1,12 +1,16 @@
 """Documents of the collection ``grading_job``: jobs as they are stored, and as they are read."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from datetime import datetime
+from decimal import Decimal
 from enum import Enum
 from typing import Any
 
+from broadway.domain.handed_in import HandedIn
 from broadway.domain.job import Attempt, FaultPhase, Job, JobClass, JobState, Outcome, Phase
+from broadway.domain.marks import Marks
 from broadway.domain.moves import Moved
+from broadway.domain.report import Source, Visibility, shown
 from broadway.domain.run import PlannedJob
 from broadway.mongo.collection import Document, object_id
 
@@ -26,11 +30,20 @@ def document_of(job: Job) -> Document:
     document["_id"] = object_id(document.pop("id"))
     if not document["needs"]:
         del document["needs"]
+    if job.handed_in is None:
+        del document["handed_in"]
     return document
 
 
 def planned_document(plan: PlannedJob) -> Document:
     return {**document_of(plan.job), "stages": plan.stages, "students": None}
+
+
+def staged(plan: PlannedJob) -> Document:
+    """Return the fields of a job that follow from its config."""
+    handed_in = plan.job.handed_in
+    fields_: Document = {"stages": plan.stages, "needs": list(plan.job.needs)}
+    return fields_ | ({"handed_in": handed_in_document(handed_in)} if handed_in else {})
 
 
 def difference(moved: Moved) -> Document:
@@ -48,6 +61,10 @@ def _value(name: str, value: Any) -> Any:
         return TYPE[value]
     if name == "attempts":
         return [attempt_document(attempt) for attempt in value]
+    if name == "marks":
+        return None if value is None else _marks_document(value)
+    if name == "handed_in":
+        return None if value is None else handed_in_document(value)
     if name == "results":
         return None if value is None else list(value)
     return value.value if isinstance(value, Enum) else value
@@ -57,7 +74,48 @@ def attempt_document(attempt: Attempt) -> Document:
     document = {f.name: _value(f.name, getattr(attempt, f.name)) for f in fields(attempt)}
     if not document["redelivered"]:
         del document["redelivered"]
+    if document["marks"] is None:
+        del document["marks"]
     return document
+
+
+def handed_in_document(handed_in: HandedIn) -> Document:
+    return asdict(handed_in)
+
+
+def handed_in_of(document: Document | None) -> HandedIn | None:
+    """Return the stored work of a job; None for a job of an earlier version, and for one that grades no work."""
+    if document is None:
+        return None
+    config, regrade = document.get("config", ""), document.get("regrade", "")
+    return HandedIn(document["id"], document["student"], document["at"], config, regrade)
+
+
+def _marks_document(marks: Marks) -> Document:
+    """Return marks for storing: empty without a report; points as text, which is exact."""
+    if marks.source is None:
+        return {}
+    return {
+        "source": marks.source.value,
+        "score": None if marks.score is None else shown(marks.score),
+        "max": None if marks.max is None else shown(marks.max),
+        "gradable": marks.gradable,
+        "visibilities": [each.value for each in marks.visibilities],
+    }
+
+
+def _marks_of(document: Document | None) -> Marks | None:
+    """Return stored marks; None for an attempt whose end an earlier version recorded."""
+    if not document:
+        return None if document is None else Marks()
+    score, limit = document["score"], document["max"]
+    return Marks(
+        source=Source(document["source"]),
+        score=None if score is None else Decimal(score),
+        max=None if limit is None else Decimal(limit),
+        gradable=document["gradable"],
+        visibilities=tuple(map(Visibility, document["visibilities"])),
+    )
 
 
 def job_of(document: Document) -> Job:
@@ -91,6 +149,7 @@ def job_of(document: Document) -> Job:
         success=document.get("success"),
         results=document.get("results"),
         needs=tuple(document.get("needs") or ()),
+        handed_in=handed_in_of(document.get("handed_in")),
     )
 
 
@@ -123,6 +182,7 @@ def attempt_of(document: Document) -> Attempt:
         deadline=document.get("deadline"),
         generation=document.get("generation", 1),
         redelivered=document.get("redelivered", False),
+        marks=_marks_of(document.get("marks")),
     )
 
 

@@ -13,6 +13,7 @@ from broadway.domain.settlement import Settlement, key_of
 from broadway.mongo.collection import Collection, Document, Documents, Update, object_id, object_ids, update_each
 from broadway.mongo.job_documents import difference, job_of
 from broadway.mongo.outcomes import Outcomes
+from broadway.mongo.work_results import WorkResults
 from broadway.runtime import metrics
 from broadway.runtime.crashpoints import Point, reach
 
@@ -28,9 +29,10 @@ class ConflictError(RuntimeError):
 class MovedJobs:
     """Jobs that are moved from state to state, with their outcomes."""
 
-    def __init__(self, collection: Collection, outcomes: Outcomes) -> None:
+    def __init__(self, collection: Collection, outcomes: Outcomes, results: WorkResults) -> None:
         self._jobs = Documents(collection)
         self._outcomes = outcomes
+        self._results = results
 
     async def get_many(self, job_ids: Sequence[str]) -> dict[str, Job]:
         """Return jobs by id, without stages and results; unknown ids are left out."""
@@ -101,6 +103,10 @@ class MovedJobs:
         """Update jobs; return the moves of those that were updated. ``settlements``: the stored outcomes by job id."""
         if not moved:
             return {}
+        if settlements:
+            ended = [(m.before, settlements[m.before.id]) for m in moved if m.before.id in settlements]
+            await self._results.keep(ended)
+            await reach(Point.OUTCOME_OF_WORK_KEPT)
         updates = [_update_of(m, settlements.get(m.before.id)) for m in moved]
         are_written = await update_each(self._jobs, updates, at_a_time=UPDATES)
         written = [m for m, is_written in zip(moved, are_written, strict=True) if is_written]

@@ -10,13 +10,14 @@ from broadway.domain.job import Job, JobClass, JobState, Outcome, Phase
 from broadway.domain.run import JobOutline, PlannedJob
 from broadway.domain.waiting_time import Pace
 from broadway.mongo.assignments import check_storable
-from broadway.mongo.collection import Collection, Document, insert_each, object_id, object_ids
+from broadway.mongo.collection import IDS, Collection, Document, insert_each, object_id, object_ids
 from broadway.mongo.job_documents import (
     PHASE,
     TYPE,
     in_roster_order,
     job_of,
     planned_document,
+    staged,
     state_of,
 )
 from broadway.mongo.job_moves import UPDATES, WITHOUT_BULK, MovedJobs
@@ -24,6 +25,7 @@ from broadway.mongo.open_phases import OpenPhases
 from broadway.mongo.outcomes import Outcomes
 from broadway.mongo.paces import pace_of
 from broadway.mongo.waiting import WaitingJobs
+from broadway.mongo.work_results import WorkResults
 
 _OUTLINE = {"type": 1, "index": 1, "state": 1, "started_at": 1, "finished_at": 1, "generation": 1, "success": 1}
 _BEFORE_START = [JobState.QUEUED.value, JobState.DISPATCHED.value]  # earlier versions store DISPATCHED
@@ -33,8 +35,8 @@ _INSERTS = 200  # jobs written at a time
 class Jobs(MovedJobs, WaitingJobs):
     """Grading jobs by id."""
 
-    def __init__(self, collection: Collection, outcomes: Outcomes) -> None:
-        MovedJobs.__init__(self, collection, outcomes)
+    def __init__(self, collection: Collection, outcomes: Outcomes, results: WorkResults) -> None:
+        MovedJobs.__init__(self, collection, outcomes, results)
         self._open_phases = OpenPhases(self._jobs)
         self._last_waiting: dict[str, ObjectId] = {}  # a job of each pool that waited when it was looked for
 
@@ -73,22 +75,33 @@ class Jobs(MovedJobs, WaitingJobs):
         found = await self._jobs.find_by_ids(object_ids(job_ids), {"results": 0})
         return {str(document["_id"]): (job_of(document), document.get("stages") or []) for document in found}
 
+    async def with_results(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        """Return jobs by id with their results, without stages; unknown ids are left out."""
+        found = await self._jobs.find_by_ids(object_ids(job_ids), {"stages": 0})
+        return {job.id: job for job in await self._joined(found, results=True)}
+
     async def restage(self, planned: Sequence[PlannedJob]) -> None:
         """Replace the stages of stored jobs."""
         for start in range(0, len(planned), UPDATES):
             some = planned[start : start + UPDATES]
-            writes = [
-                UpdateOne(
-                    {"_id": object_id(plan.job.id)}, {"$set": {"stages": plan.stages, "needs": list(plan.job.needs)}}
-                )
-                for plan in some
-            ]
+            writes = [UpdateOne({"_id": object_id(plan.job.id)}, {"$set": staged(plan)}) for plan in some]
             await self._jobs.bulk_write(writes, ordered=False)
 
     async def of_run(self, run_id: str) -> list[Job]:
         """Return a run's jobs in the order of phases and of the roster, without stages and results."""
         found = await self._jobs.find({"grading_run_id": {"$eq": run_id}}, WITHOUT_BULK)
         return sorted(await self._joined(found), key=in_roster_order)
+
+    async def of_runs(self, run_ids: Sequence[str]) -> dict[str, list[Job]]:
+        """Return the jobs of runs by run, in the order of phases and of the roster, without stages and results."""
+        parts = [list(run_ids[start : start + IDS]) for start in range(0, len(run_ids), IDS)]
+        found = [
+            each for part in parts for each in await self._jobs.find({"grading_run_id": {"$in": part}}, WITHOUT_BULK)
+        ]
+        jobs: dict[str, list[Job]] = {}
+        for job in sorted(await self._joined(found), key=in_roster_order):
+            jobs.setdefault(job.run_id, []).append(job)
+        return jobs
 
     async def outlines_of_run(self, run_id: str) -> list[JobOutline]:
         """Return the outlines of a run's jobs, in the order of phases and of the roster."""

@@ -34,6 +34,11 @@ class Logs:
         if documents:
             await insert_each(self._logs, documents)
 
+    async def remove(self, job_id: str, executions: Sequence[str]) -> None:
+        """Remove the logs of executions of a job, no matter where they are stored."""
+        await self._logs.delete_many({"grading_job_id": {"$eq": job_id}, "execution_id": {"$in": list(executions)}})
+        await self._outcomes.remove_logs(job_id, executions)
+
     async def get(self, job_id: str, execution_id: str | None, *, generation: int | None = None) -> JobLog | None:
         """Return the log of an execution, or None.
 

@@ -1,7 +1,8 @@
 """The collection ``job_outcome``: the final outcome of each generation of a job, with its attempt, results and log.
 
-A document is inserted once and never changed. Its ``_id`` is the job and the generation, so that the first outcome
-that is inserted is the only one. The job's own update, which follows, has few fields; reads join the others by the id.
+A document is inserted once and never changed; only its log can be removed. Its ``_id`` is the job and the generation,
+so that the first outcome that is inserted is the only one. The job's own update, which follows, has few fields; reads
+join the others by the id.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -67,6 +68,13 @@ class Outcomes:
         found = await self._outcomes.find_by_ids(keys, {"grading_job_id": 1, "started_at": 1})
         return {each["grading_job_id"]: each["started_at"] for each in found if each["started_at"]}
 
+    async def remove_logs(self, job_id: str, executions: Sequence[str]) -> None:
+        """Remove the logs of executions of a job."""
+        for execution in executions:
+            # The ids of a job's outcomes are its id with a generation, so they are a range of the only index.
+            query = {"_id": {"$gte": job_id, "$lt": f"{job_id}~"}, "execution_id": {"$eq": execution}}
+            await self._outcomes.update_one(query, {"$unset": dict.fromkeys(_LOG, "")})
+
     async def log(self, job_id: str, generation: int, execution_id: str) -> JobLog | None:
         """Return the log of an execution if it ended its job's generation and the log is stored with the outcome."""
         query = {"_id": {"$eq": key_of(job_id, generation)}, "execution_id": {"$eq": execution_id}}
@@ -105,6 +113,8 @@ def _document(settlement: Settlement, log: JobLog | None) -> Document:
         "attempts": [attempt_document(attempt) for attempt in settlement.attempts],
         "results": None if settlement.results is None else list(settlement.results),
     }
+    if settlement.images:
+        document["images"] = list(settlement.images)
     return document if log is None else document | log_fields(log)
 
 
@@ -126,6 +136,7 @@ def _settlement(document: Document) -> Settlement:
         grader_id=document["worker_id"],
         attempts=tuple(map(attempt_of, document["attempts"])),
         results=document.get("results"),
+        images=tuple(document.get("images") or ()),
     )
 
 

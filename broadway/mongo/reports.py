@@ -51,6 +51,28 @@ class Reports:
         stages = document["stages"] if document else []
         return [StageReport(job_id, execution_id, each["stage"], _reported(each)) for each in stages]
 
+    async def of_executions(self, execution_ids: Sequence[str]) -> dict[str, list[StageReport]]:
+        """Return the reports of executions by execution id; executions without reports are left out."""
+        found = await self._reports.find_by_ids([object_id(each) or each for each in execution_ids])
+        return {
+            identity: [
+                StageReport(document["grading_job_id"], identity, each["stage"], _reported(each)) for each in stages
+            ]
+            for document in found
+            if (identity := str(document["_id"])) and (stages := document["stages"])
+        }
+
+    async def last_of_executions(self, execution_ids: Sequence[str]) -> dict[str, Report]:
+        """Return the report of the last stage of each execution; those without one are left out."""
+        found = await self.of_executions(execution_ids)
+        last = {identity: max(stages, key=lambda each: each.stage) for identity, stages in found.items()}
+        return {identity: report for identity, each in last.items() if (report := each.reported.report)}
+
+    async def remove(self, job_id: str, executions: Sequence[str]) -> None:
+        """Remove the reports of executions of a job; the bytes of their files, which other reports may have, stay."""
+        identities = [object_id(each) or each for each in executions]
+        await self._reports.delete_many({"_id": {"$in": identities}, "grading_job_id": {"$eq": job_id}})
+
     async def file(self, sha256: str) -> bytes | None:
         """Return the bytes of a file, or None."""
         document = await self._files.find_one({"_id": {"$eq": sha256}})

@@ -24,6 +24,7 @@ from broadway.runtime.crashpoints import Point, reach
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _UPDATES = 25  # at a time
+_REGRADE = "/@regrade"  # the end of the assignment of runs of a regrade, which keeps them out of all lists of runs
 _WITHOUT_BULK = {"students_env": 0, "config": 0, "pre_processing_env": 0, "post_processing_env": 0}
 
 
@@ -261,7 +262,7 @@ def _document(run: Run) -> Document:
     return {
         "_id": object_id(run.id),
         "state": run.state.value,
-        "assignment_id": f"{run.course}/{run.assignment}",
+        "assignment_id": f"{run.course}/{run.assignment}{_REGRADE if run.regrade else ''}",
         "started_at": run.started_at,
         "finished_at": run.finished_at,
         "pre_processing_env": run.pre_processing_env,
@@ -277,6 +278,7 @@ def _document(run: Run) -> Document:
         "request_digest": run.request_digest,
         "traceparent": run.traceparent,
         "trigger": dict(run.trigger) if run.trigger else None,
+        **({"regrade": run.regrade} if run.regrade else {}),
     }
 
 
@@ -285,7 +287,7 @@ def _run(document: Document) -> Run:
     return Run(
         id=str(document["_id"]),
         course=course,
-        assignment=assignment,
+        assignment=assignment.removesuffix(_REGRADE),
         state=RunState(document["state"]),
         started_at=document.get("started_at") or document["_id"].generation_time,
         finished_at=document.get("finished_at"),
@@ -304,6 +306,7 @@ def _run(document: Document) -> Run:
         request_digest=document.get("request_digest"),
         traceparent=document.get("traceparent"),
         trigger=document.get("trigger"),
+        regrade=document.get("regrade"),
     )
 
 

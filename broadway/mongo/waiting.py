@@ -1,4 +1,4 @@
-"""Jobs that wait for their first start, in the collection ``grading_job``.
+"""Jobs that wait for their first start, in the collection ``grading_job``; without those of regrades, which wait last.
 
 Each question has only equalities on the first fields of an index, or those and one range on the next field. With any
 other condition the embedded store reads all jobs that match the first field, and a course's history only grows.
@@ -12,8 +12,8 @@ from broadway.mongo.collection import Collection, Document, Documents
 
 # Jobs that earlier versions have dispatched are stored as such.
 _BEFORE_START = (JobState.QUEUED.value, JobState.DISPATCHED.value)
-_NEVER_STARTED: Document = {"started_at": None}
-_KEY = {"class": 1, "queued_at": 1, "index": 1, "started_at": 1}
+_NEVER_STARTED: Document = {"started_at": None, "handed_in.regrade": {"$in": [None, ""]}}
+_KEY = {"class": 1, "queued_at": 1, "index": 1, "started_at": 1, "handed_in": 1}
 
 
 class WaitingJobs:
@@ -50,7 +50,7 @@ class WaitingJobs:
             document
             for state in _BEFORE_START
             for document in await self._jobs.find({**query, "state": state}, _KEY)
-            if document.get("started_at") is None
+            if document.get("started_at") is None and not (document.get("handed_in") or {}).get("regrade")
         ]
         return [_key(document) for document in {document["_id"]: document for document in found}.values()]
 

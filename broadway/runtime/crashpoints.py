@@ -45,6 +45,19 @@ class Point(StrEnum):
     UPLOAD_DELIVERED = "upload.delivered"
     ARTIFACTS_CONTENTS_STORED = "artifacts.contents-stored"
     ARTIFACTS_STORED = "artifacts.stored"
+    REGRADE_STORED = "regrade.stored"
+    REGRADE_PARTS_STORED = "regrade.parts-stored"
+    REGRADE_PLANNED = "regrade.planned"
+    REGRADE_PART_BEGUN = "regrade.part-begun"
+    REGRADE_READY = "regrade.ready"
+    REGRADE_PUBLISHING = "regrade.publishing"
+    REGRADE_PUBLISHED = "regrade.published"
+    REGRADE_DISCARDED = "regrade.discarded"
+    REGRADE_CLEANED = "regrade.cleaned"
+
+    GRADES_ENTRIES_STORED = "grades.entries-stored"
+    GRADES_VERSION_STORED = "grades.version-stored"
+    GRADES_POINTER_MOVED = "grades.pointer-moved"
 
     PUSH_KEPT = "push.kept"
     PUSH_CLAIMED = "push.claimed"
@@ -93,6 +106,7 @@ class Point(StrEnum):
     BEAT_BEGUN = "beat.begun"
 
     OUTCOME_INSERTED = "outcome.inserted"
+    OUTCOME_OF_WORK_KEPT = "outcome.of-work-kept"
     RECORD_BEGUN = "record.begun"
     RECORD_FILES_STORED = "record.files-stored"
     RECORD_REPORTS_STORED = "record.reports-stored"

@@ -17,6 +17,23 @@ UNCHANGED: Answer = (304, {}, b"")
 AWAY: Answer = (503, {}, b'{"detail": "the store is away"}')
 PHASE = {"phase": "students", "state": "running", "jobs": 2, "queued_at": AT, "started_at": AT, "finished_at": None}
 
+JOB = {
+    "id": "j1",
+    "phase": "students",
+    "state": "finished",
+    "outcome": "failed",
+    "reason": "",
+    "fault_phase": None,
+    "seconds": 1.0,
+    "queue_seconds": 0.5,
+    "attempts": 1,
+    "grader": "g1",
+    "env": {},
+    "student": "ada",
+    "score": 1234567.5,
+    "max_score": 2000000.0,
+}
+
 
 def run(state: str, *, success: bool | None = None, tag: str = '"1"', reason: str = "", **outcomes: int) -> Answer:
     body = {
@@ -32,6 +49,8 @@ def run(state: str, *, success: bool | None = None, tag: str = '"1"', reason: st
         "trigger": None,
         "reason": reason,
         "phases": [{**PHASE, "outcomes": outcomes, "reason": ""}],
+        "items": [JOB],  # as the answer with its jobs
+        "next": None,
     }
     return 200, {"ETag": tag}, json.dumps(body).encode()
 
@@ -51,9 +70,21 @@ def test_a_run_is_followed_by_its_entity_tag_until_it_is_over() -> None:
 
     assert done.exit_code == 0, done.output
     assert done.stderr.splitlines() == ["students: 1 of 2 jobs ended (1 failed)", "finished"]
-    assert done.stdout.splitlines()[1].split("\t") == ["students", "running", "2", "1 failed, 1 succeeded", ""]
+    _, phases, _, job = [line.split("\t") for line in done.stdout.splitlines()]
+    assert phases == ["students", "running", "2", "1 failed, 1 succeeded", ""]
+    assert job[:6] == ["j1", "ada", "students", "failed", "1234567.5", "2000000"]
     path = "GET /api/v2/courses/c/runs/abcdef1"
-    assert seen == [path, path, f'{path} "2"', f'{path} "2"']
+    assert seen == [path, path, f'{path} "2"', f'{path} "2"', f"{path}/jobs?limit=20"]
+
+
+def test_the_jobs_of_a_large_run_are_left_to_run_show() -> None:
+    status, headers, body = run("finished", success=True)
+    large = json.loads(body)
+    large["phases"][0]["jobs"] = 21
+    done, seen = typed("watch", "abcdef1", answers=((status, headers, json.dumps(large).encode()),))
+
+    assert done.stderr.splitlines()[-1] == "`broadway run show abcdef1` prints the students with their scores"
+    assert not any("/jobs" in each for each in seen)
 
 
 ENDS: Mapping[str, tuple[Answer, int]] = {
@@ -129,4 +160,5 @@ def test_names_of_others_stay_on_their_line() -> None:
     refused, _ = typed("list", answers=((400, {}, json.dumps({"detail": "a\nbroadway: all is well"}).encode()),))
 
     assert done.stdout.splitlines()[1].split("\t")[:4] == ["abcdef1", "mp1", r"a\nb\x1b[2J", "finished"]
+    assert done.stdout.splitlines()[0].split("\t")[5:7] == ["score", "maximum"]
     assert refused.stderr.splitlines() == ["broadway: a", "  broadway: all is well"]

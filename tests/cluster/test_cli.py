@@ -29,7 +29,8 @@ async def test_staff_inspect_and_rerun_a_run(cluster: Cluster) -> None:
 
     assert [result.exit_code for result in (shown, as_json, log, graders)] == [0, 0, 0, 0]
     head, first, _ = shown.stdout.splitlines()
-    assert head.split("\t") == ["job", "student", "phase", "outcome", "seconds", "attempts", "grader", "why"]
+    columns = ["job", "student", "phase", "outcome", "score", "maximum", "seconds", "attempts", "grader", "why"]
+    assert head.split("\t") == columns
     assert first.split("\t")[1:4] == ["s0", "students", "failed"]
     assert first.endswith("host1\tstage 2 of 2: exit code 3")
     assert json.loads(as_json.stdout)["jobs"] == run["jobs"]
@@ -83,6 +84,8 @@ async def test_staff_see_the_report_of_a_job(cluster: Cluster) -> None:
     found = json.loads(as_json.stdout)
     assert (found["view"], found["report"]["score"], found["files"]) == ("student", "2.5", [])
     assert "score: 2.5 of 3.5" in shown.stderr
+    listed = await broadway("run", "show", run["id"], *access)
+    assert listed.stdout.splitlines()[1].split("\t")[1:6] == ["s0", "students", "succeeded", "2.5", "3.5"]
     assert shown.stdout.splitlines()[-1].split("\t")[:3] == ["fake", "trusted", "1"]
     await broadway("job", "rerun", job["id"], *access)
     await cluster.client.finished("cs241", run["id"])

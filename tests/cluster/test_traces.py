@@ -17,7 +17,7 @@ from broadway.domain.job import JobClass
 from broadway.domain.webhook import Delivery, DeliveryState, Push, delivery_key
 from broadway.ingest.commands.backlogs import Backlogs
 from broadway.ingest.commands.limits import Limits
-from broadway.ingest.commands.submit import RunRequest, Submission, Submissions
+from broadway.ingest.commands.submit import NewRun, NewRuns, RunRequest
 from broadway.messages.batches import parts_of
 from broadway.messages.envelope import decode
 from broadway.messages.events import Event, RunAdvanced
@@ -172,9 +172,9 @@ async def test_messages_of_the_reconciler_carry_the_trace_too(cluster: Cluster) 
     store = cluster.opened.store
     roster = RunRequest(students_env=[{"STUDENT_ID": f"s{n}"} for n in range(2)])
     backlogs, limits = Backlogs(store.jobs), Limits(max_job_seconds=1000)
-    submissions = Submissions(store.assignments, store.runs, store.jobs, limits, backlogs)
+    new_runs = NewRuns(store.assignments, store.runs, store.jobs, limits, backlogs)
     async with cluster.opened.rabbit.consume(SPY, spy.ignore, tag="spy", prefetch=100, decoder=spy.read):
-        stored = await submissions.submit(Submission(course, "mp1", roster, traceparent=GIVEN))
+        stored = await new_runs.submit(NewRun(course, "mp1", roster, traceparent=GIVEN))
         await until(lambda: ("job.queued.v1", GIVEN) in spy.of(stored.run_id))
 
 

@@ -49,6 +49,7 @@ from broadway.mongo.jobs import Jobs
 from broadway.mongo.logs import Logs
 from broadway.mongo.outcomes import Outcomes
 from broadway.mongo.runs import Runs
+from broadway.mongo.work_results import WorkResults
 
 Document = dict[str, Any]
 Database = AsyncDatabase[Document]
@@ -533,7 +534,8 @@ async def test_no_query_scans_a_large_old_collection(mongodb_dsn: str) -> None:
     async with AsyncMongoClient[Document](mongodb_dsn, tz_aware=True, event_listeners=[listener]) as mongo:
         database = mongo[f"t{token_hex(4)}"]
         outcomes = Outcomes(database["job_outcome"])
-        jobs, runs = Jobs(database["grading_job"], outcomes), Runs(database["grading_run"], database["run_students"])
+        jobs = Jobs(database["grading_job"], outcomes, WorkResults(database["work_result"]))
+        runs = Runs(database["grading_run"], database["run_students"])
         logs = Logs(database["job_log"], outcomes)
         for collection in (jobs, runs, logs):
             await collection.ensure_indexes()

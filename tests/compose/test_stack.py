@@ -17,12 +17,11 @@ from compose.stack import COURSE_TOKEN, Stack
 from compose.stand_ins import PYTHON
 from harness import until
 
-from demo import course_server, image, pipelines, submissions
-from demo.client import Broadway, BroadwayError
+from demo import image, pipelines, submissions
+from demo.client import ClientError, Course
 
 pytestmark = pytest.mark.long
 
-OVER = ("grading run is complete", "grading run failed")
 FEW = 8
 ROLES = ("ingest", "dispatcher", "results", "grader-1", "grader-2")
 DRAIN = 30  # seconds that the engine gives a grader to stop
@@ -31,36 +30,38 @@ LABELS = ("title", "description", "licenses", "version", "revision", "created", 
 
 @dataclass
 class Class:
-    """The demo's class: all students submit first, and a few submit again after each graded run."""
+    """The demo's class: all students are graded first, and a few once more after each graded run."""
 
-    broadway: Broadway
+    course: Course
     runs: dict[str, list[str]] = field(default_factory=dict)  # each run's students
 
     def is_graded(self) -> bool:
         try:
-            return self.broadway.status(list(self.runs)[-1])["state"] in OVER
-        except BroadwayError:  # the API is being restarted
+            return self.course.run(list(self.runs)[-1]).is_over
+        except ClientError:  # the API is being restarted
             return False
 
-    def submit(self) -> None:
+    def grade(self) -> None:
         students = list(submissions.expected())[: FEW if self.runs else None]
-        self.runs[self.broadway.submit(pipelines.run(students))] = students
+        self.runs[self.course.start(pipelines.CALCULATOR, students)] = students
 
     def wrong(self, run: str) -> list[Any]:
-        """Return the rows of students with an unexpected outcome."""
-        rows, expected = self.broadway.students(run), submissions.expected()
-        assert [row["student"] for row in rows] == self.runs[run]
-        return [row for row in rows if row["outcome"] != expected[row["student"]].outcome]
+        """Return the rows of students with an unexpected result."""
+        rows, expected = self.course.rows(run), submissions.expected()
+        assert [row.student for row in rows] == self.runs[run]
+        return [row for row in rows if not row.is_as(expected[row.student])]
 
 
 @contextlib.contextmanager
-def enrolled(stack: Stack, docker_host: str, directory: Path) -> Iterator[Class]:
-    with Broadway(stack.api, COURSE_TOKEN) as broadway:
-        server = course_server.CourseServer(broadway.students, directory)
-        listening = course_server.listen(course_server.gateway(docker_host), directory / "port")
-        with course_server.serve(server.app(), listening) as url:
-            broadway.register(pipelines.config(image.ensure(docker_host, print), url))
-            yield Class(broadway)
+def enrolled(stack: Stack, docker_host: str) -> Iterator[Class]:
+    """Store the demo's assignment, and hand in the submissions of the whole class."""
+    students, images = list(submissions.expected()), image.ensure(docker_host, print)
+    with Course.connect(stack.api, COURSE_TOKEN) as course:
+        settings = pipelines.calculator_settings()
+        course.apply(pipelines.CALCULATOR, pipelines.calculator(images), settings, students)
+        for student in students:
+            course.hand_in(pipelines.CALCULATOR, student, submissions.files(student))
+        yield Class(course)
 
 
 @pytest.mark.timeout(290)
@@ -117,21 +118,19 @@ async def test_every_role_serves_its_metrics(stack: Stack) -> None:
 
 
 @pytest.mark.timeout(290)
-async def test_a_class_is_graded_while_every_container_is_restarted(
-    stack: Stack, docker_host: str, tmp_path: Path
-) -> None:
-    with enrolled(stack, docker_host, tmp_path) as students:
-        students.submit()
+async def test_a_class_is_graded_while_every_container_is_restarted(stack: Stack, docker_host: str) -> None:
+    with enrolled(stack, docker_host) as students:
+        students.grade()
         for name in stack.containers():
             if students.is_graded():
-                students.submit()
+                students.grade()
             await asyncio.to_thread(stack.client.restart, name, timeout=DRAIN)
             await until(lambda name=name: asyncio.to_thread(stack.is_well, name), within=120)
         await until(students.is_graded, within=240)
         assert [students.wrong(run) for run in students.runs] == [[] for _ in students.runs]
-        jobs = [job for run in students.runs for job in students.broadway.run(run)["jobs"]]
-    assert {job["grader"] for job in jobs} == {"host1-1", "host1-2"}
-    url = f"{stack.api}/api/v2/courses/{pipelines.COURSE}/jobs/{jobs[0]['id']}"
+        jobs = [job for run in students.runs for job in students.course.run(run).jobs]
+    assert {job.grader for job in jobs} == {"host1-1", "host1-2"}
+    url = f"{stack.api}/api/v2/courses/{pipelines.COURSE}/jobs/{jobs[0].id}"
     described = httpx2.get(url, headers={"Authorization": f"Bearer {COURSE_TOKEN}"}).json()
     assert all(stage["usage"]["cpu_seconds"] > 0 for stage in described["stages"]), "graders see control groups"
 

@@ -241,3 +241,22 @@ def test_every_job_is_picked_exactly_once(moments: list[tuple[str, int, int]]) -
     taken = [offered.job_id for offered in iter(share.pick, None) if offered]
     assert len(taken) == len(set(taken)) == number
     assert len(share) == 0
+
+
+def test_jobs_of_a_regrade_wait_for_all_others_of_their_course() -> None:
+    share = FairShare()
+    share.offer(Offer("regrade", "cs", JobClass.BULK, is_regrade=True), first=True)
+    share.offer(Offer("roster", "cs", JobClass.BULK))
+    share.offer(Offer("student", "cs", JobClass.INTERACTIVE))
+    picked = [offer.job_id for _ in range(3) if (offer := share.pick())]
+    assert picked == ["student", "roster", "regrade"]
+    assert not share
+
+
+def test_jobs_of_a_regrade_take_the_turns_of_their_course() -> None:
+    share = FairShare()
+    for number in range(4):
+        share.offer(Offer(f"r{number}", "cs", JobClass.BULK, is_regrade=True))
+        share.offer(Offer(f"o{number}", "other", JobClass.BULK))
+    picked = [offer.course for _ in range(4) if (offer := share.pick())]
+    assert sorted(picked) == ["cs", "cs", "other", "other"]

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from earlier_jobs import dispatched
 from harness import stage
 
 from broadway.dispatcher.board import Board
@@ -86,8 +87,8 @@ def started(job: Job) -> Job:
     return job.start(Attempt("e1", "g1", before), lease=timedelta(seconds=1), policy=POLICY, now=before)
 
 
-def dispatched(job: Job) -> Job:
-    return job.dispatch(datetime.now(UTC) - timedelta(minutes=1))
+def lost_on_its_way(job: Job) -> Job:
+    return dispatched(job, datetime.now(UTC) - timedelta(minutes=1))
 
 
 def finished(job: Job) -> Job:
@@ -115,7 +116,7 @@ async def sweep(store: Store) -> Surroundings:
     return around
 
 
-@pytest.mark.parametrize("before", [started, dispatched], ids=["running", "start unreported"])
+@pytest.mark.parametrize("before", [started, lost_on_its_way], ids=["running", "start unreported"])
 async def test_a_job_whose_outcome_is_stored_ends(
     store: Store, job_ids: list[str], crash: Callable[[], object], before: Move
 ) -> None:

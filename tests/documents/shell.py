@@ -38,12 +38,15 @@ STAND_INS: Mapping[str, str] = {
 
 # Programs that run with their own launcher. "$@" are the arguments.
 LAUNCHERS: Mapping[str, str] = {
-    # `up` runs until Ctrl-C, and a build needs an autograder: the real parser checks their options, and
-    # tests/test_up.py and tests/grader/test_autograders.py run them. The doctor may find a problem of this machine (1),
-    # and a run may be over before it is cancelled (1): neither is a wrong command. `login` asks for a token, and
-    # `logout` needs a login: tests/cli/test_logins.py runs them.
+    # `up` runs until Ctrl-C, a build needs an autograder, and a dry run needs an engine: the real parser checks their
+    # options, and tests/test_up.py, tests/grader/test_autograders.py and test_dry_runs.py run them. The doctor may find
+    # a problem of this machine (1), and a run may be over before it is cancelled (1): neither is a wrong command.
+    # `login` asks for a token, and `logout` needs a login: tests/cli/test_logins.py runs them. A regrade needs a
+    # class that is graded: tests/cluster/test_regrades.py has one.
     "broadway": """
-        case "$1 $2" in "up "*|"login "*|"logout "*|*" build-gradescope") forked "$stand_in" broadway "$@"; exit;; esac
+        case "$1 $2 $*" in
+            "up "*|"login "*|"logout "*|"regrade "*|*" build-gradescope "*|"assignment validate "*" --run "*)
+            forked "$stand_in" broadway "$@"; exit;; esac
         errors=$DOCUMENT_STATE.errors status=0
         forked -m broadway "$@" 2> "$errors" || status=$?
         said=$(< "$errors"); printf %s "$said" >&2

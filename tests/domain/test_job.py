@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from earlier_jobs import dispatched
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -72,7 +73,7 @@ def fault(job: Job, execution: str, *, retryable: bool = True) -> Job:
     return finish(job, execution, Outcome.INFRASTRUCTURE_ERROR, retryable=retryable)
 
 
-DISPATCHED = queued().dispatch(at(1))
+DISPATCHED = dispatched(queued(), at(1))
 RUNNING = start(DISPATCHED, "e1")
 FINISHED = finish(RUNNING, "e1", Outcome.SUCCEEDED)
 AT_LIMIT = start(start(RUNNING, "e2"), "e3")
@@ -92,11 +93,6 @@ def test_a_successful_job_passes_through_its_states() -> None:
     assert (FINISHED.finished_at, FINISHED.lease_expires_at) == (at(9), None)
     assert FINISHED.results == [{"success": True}]
     assert FINISHED.seconds == 7.0
-
-
-@pytest.mark.parametrize("job", [DISPATCHED, RUNNING, FINISHED], ids=lambda job: job.state)
-def test_only_a_queued_job_is_dispatched(job: Job) -> None:
-    assert job.dispatch(at(50)) is job
 
 
 @pytest.mark.parametrize("job", [queued(), RUNNING, FINISHED], ids=lambda job: job.state)
@@ -303,25 +299,25 @@ def test_the_outcome_of_an_execution_comes_from_its_grader() -> None:
 
 
 def test_only_the_execution_that_is_named_is_lost() -> None:
-    job = start(start(queued().dispatch(at(1)), "e1"), "e2", when=3)
+    job = start(start(dispatched(queued(), at(1)), "e1"), "e2", when=3)
 
     assert job.lose(at(9), policy=POLICY, execution_id="e1") is job
     assert job.lose(at(9), policy=POLICY, execution_id="e2").state is JobState.QUEUED
 
 
 def test_a_job_that_is_put_back_waits_again_without_a_pause_and_its_start_does_not_count() -> None:
-    job = start(queued().dispatch(at(1)), "e1").put_back("e1", at(4))
+    job = start(dispatched(queued(), at(1)), "e1").put_back("e1", at(4))
 
     assert (job.state, job.not_before, job.starts, job.dispatched_at) == (JobState.QUEUED, None, 0, None)
     assert job.put_back("e1", at(5)) is job
-    assert start(job.dispatch(at(6)), "e2").put_back("e1", at(7)).execution_id == "e2"
+    assert start(dispatched(job, at(6)), "e2").put_back("e1", at(7)).execution_id == "e2"
 
 
 @pytest.mark.parametrize("state", ["queued", "dispatched", "finished"])
 def test_only_a_running_job_is_put_back(state: str) -> None:
     jobs = {
         "queued": queued(),
-        "dispatched": queued().dispatch(at(1)),
+        "dispatched": dispatched(queued(), at(1)),
         "finished": start(queued(), "e1").finish(report("e1", Outcome.SUCCEEDED), policy=POLICY, now=at(9)),
     }
 
@@ -329,7 +325,7 @@ def test_only_a_running_job_is_put_back(state: str) -> None:
 
 
 def test_a_grader_holds_its_newest_attempt_that_has_not_ended() -> None:
-    job = start(queued().dispatch(at(1)), "e1")
+    job = start(dispatched(queued(), at(1)), "e1")
 
     held = job.execution_of("on-e1")
     assert held
@@ -407,8 +403,7 @@ class AnySequence(RuleBasedStateMachine):
 
     @rule()
     def dispatch(self) -> None:
-        self.move(self.job.dispatch(at(self.now())))
-        assert self.job.dispatch(at(self.now())) is self.job
+        self.move(dispatched(self.job, at(self.now())))
 
     @rule()
     def redispatch(self) -> None:
@@ -471,7 +466,7 @@ class AnySequence(RuleBasedStateMachine):
     @precondition(lambda self: not self.job.is_terminal)
     @rule()
     def could_be_finished(self) -> None:
-        assert finish(start(self.job.dispatch(at(self.now())), "new"), "new", Outcome.SUCCEEDED).is_terminal
+        assert finish(start(dispatched(self.job, at(self.now())), "new"), "new", Outcome.SUCCEEDED).is_terminal
 
     @invariant()
     def ends_once(self) -> None:

@@ -89,3 +89,58 @@ def test_a_roster_without_repositories_matches_no_push() -> None:
     with pytest.raises(UnusableRosterError, match=r"no entry has a repository or repository_id .* the hook git would"):
         roster.check_repositories("git")
     csv(PLAIN).check_repositories("git")
+
+
+@pytest.mark.parametrize("between", [";", " ; ", ",", ", "])
+def test_a_cell_has_several_members_and_labels(between: str) -> None:
+    roster = csv(f'student,Members,labels,NETID\ng7,"ada{between}bob","evening{between}",x\neve,,,y\n')
+
+    group, single = roster.students
+    assert (group.members, group.labels, group.env) == (("ada", "bob"), ("evening",), {"NETID": "x"})
+    assert (single.members, single.labels, single.people) == ((), (), ("eve",))
+    assert [getattr(roster.of_person(name), "student", None) for name in ("ada", "eve", "g7")] == ["g7", "eve", None]
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ([{"student": "g1", "members": ["ada", "ada"]}], "students.0.members: ada is listed twice"),
+        ([{"student": "g1", "members": ["ada"]}, {"student": "g2", "members": ["ada"]}], "ada is listed twice"),
+        (
+            [{"student": "ada"}, {"student": "g2", "members": ["ada"]}],
+            "students.1.members: ada has an entry of its own",
+        ),
+    ],
+)
+def test_a_student_is_in_one_entry(entries: list[dict[str, object]], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Roster.model_validate({"students": entries})
+
+
+def test_a_group_may_have_the_name_of_a_member() -> None:
+    roster = Roster.model_validate({"students": [{"student": "ada", "members": ["ada", "bob"]}]})
+
+    assert roster.of_person("bob") is roster.of_person("ada") is roster.of_student("ada")
+
+
+@pytest.mark.parametrize("name", ["=1+1", "@ada", "+cmd", "-x", " =x".strip(), "\N{FULLWIDTH EQUALS SIGN}1", "a\x07b"])
+@pytest.mark.parametrize("field", ["student", "members", "labels"])
+def test_a_name_that_a_spreadsheet_would_run_is_refused(field: str, name: str) -> None:
+    value = name if field == "student" else [name]
+    roster = Roster.model_validate({"students": [{"student": "g1", field: value}]})
+
+    with pytest.raises(UnusableRosterError, match=f"students.0.{field}: .* begins like a formula"):
+        roster.check_entries()
+
+
+def test_numbers_are_identifiers() -> None:
+    Roster.model_validate({"students": [{"student": "-12"}, {"student": "4711"}]}).check_entries()
+
+
+def test_a_group_larger_than_the_policy_allows_is_refused() -> None:
+    roster = Roster.model_validate({"students": [{"student": "g1", "members": ["ada", "bob", "eve"]}]})
+
+    roster.check_groups(3)
+    roster.check_groups(None)
+    with pytest.raises(UnusableRosterError, match=r"students.0.members: g1 has 3 members; .* allows 2 \(groups.max\)"):
+        roster.check_groups(2)

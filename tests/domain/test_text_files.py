@@ -84,3 +84,20 @@ def test_a_file_is_written_back_with_its_mark_and_its_encoding(named: str, mark:
 
     assert found.text == "Zoë\r\nx\r"
     assert found.with_text(found.text) == data
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding", "charset"),
+    [
+        (b"a", "utf-8", "utf-8"),
+        (b"a", "windows-1252", "windows-1252"),
+        (b"a", "latin-1", "iso-8859-1"),
+        ("a".encode("utf-16-le"), "utf-16", "utf-16le"),
+        (codecs.BOM_UTF8 + b"a", "latin-1", "utf-8"),
+        (codecs.BOM_UTF16_BE + "a".encode("utf-16-be"), "utf-8", "utf-16"),
+        (codecs.BOM_UTF32_LE + "a".encode("utf-32-le"), "utf-8", "utf-32"),
+    ],
+)
+def test_the_charset_reads_the_bytes(data: bytes, encoding: str, charset: str) -> None:
+    assert decoded(data, encoding=encoding).charset == charset
+    assert data.decode(charset).lstrip("\ufeff") == "a"

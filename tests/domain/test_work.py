@@ -7,8 +7,9 @@ import pytest
 
 from broadway.domain.clock import Clock
 from broadway.domain.job import Attempt, Job, JobClass, JobState, Outcome, Phase
+from broadway.domain.marks import Marks
 from broadway.domain.policy import AttemptLimits
-from broadway.domain.report import Report, Source
+from broadway.domain.report import Source
 from broadway.domain.work import Work, beyond_limits, graded_attempt, work_of
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -68,13 +69,13 @@ def test_an_attempt_that_its_grader_gave_back_does_not_count() -> None:
 def test_without_a_report_success_has_all_points(
     outcome: Outcome | None, points: Decimal | None, score: Decimal | None
 ) -> None:
-    assert work_of("s", NOW, outcome, None, points) == Work("s", NOW, outcome, score, points, has_report=False)
+    assert work_of("s", NOW, outcome, Marks(), points) == Work("s", NOW, outcome, score, points, has_report=False)
 
 
 def test_the_report_decides_with_the_assignments_maximum() -> None:
-    report = Report(source=Source.PRAIRIELEARN, score=Decimal("0.5"), max=Decimal(1), gradable=False)
+    marks = Marks(Source.PRAIRIELEARN, score=Decimal("0.5"), max=Decimal(1), gradable=False)
 
-    assert work_of("s", NOW, Outcome.FAILED, report, TEN) == Work(
+    assert work_of("s", NOW, Outcome.FAILED, marks, TEN) == Work(
         "s", NOW, Outcome.FAILED, Decimal(5), TEN, gradable=False
     )
 

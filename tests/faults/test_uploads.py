@@ -1,6 +1,7 @@
 """Uploads while processes die between any two effects: each accepted one is graded once, with its own files.
 
-The artifacts of each job are stored before its outcome, and once for the attempt that counts.
+The artifacts of each job are stored before its outcome, and once for the attempt that counts. Each publication of the
+grades makes one version.
 """
 
 import contextlib
@@ -24,10 +25,13 @@ OF_UPLOADS = [
     Point.GRADE_ARTIFACTS_COLLECTED,
     Point.WORK_ARTIFACTS_SENT,
 ]
+OF_GRADES = [point for point in Point if point.value.startswith("grades.")]
 PLOT = sha256(b"a plot").hexdigest()
 STAGES = [stage("digests", "submission"), stage("write", "plot.png", "a plot", artifacts=["*.png"])]
 PAIRS = [(point, mode) for point in OF_UPLOADS for mode in MODES]
 SELECTED = PAIRS if IS_WHOLE else PAIRS[4::12]
+PUBLISHED = [(point, mode) for number, point in enumerate(OF_GRADES) for mode in MODES[number:] + MODES[:number]]
+PUBLICATIONS = PUBLISHED if IS_WHOLE else PUBLISHED[::4]
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +54,30 @@ async def test_an_upload_survives_a_crash(world: World, point: Point, mode: str)
     await until(lambda: trap.with_suffix(".taken").exists(), within=60)
     await world.are_complete([await _run_of(world, made)], within=120)
     await until(world.client.is_ready)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(("point", "mode"), PUBLICATIONS, ids=str)
+async def test_a_publication_survives_a_crash(world: World, point: Point, mode: str) -> None:
+    trap, path = world.directory / "crash", f"/api/v2/courses/{COURSE}/assignments/mp1/grades"
+    with contextlib.suppress(FileNotFoundError):
+        trap.with_suffix(".taken").unlink()
+    before = (await world.ask("GET", f"{path}/versions", COURSE)).json()["items"]
+    published = before[0]["number"] if before else 0
+    trap.write_text(f"{point.value} {mode}")
+
+    key = {"Idempotency-Key": f"{point.value} {mode}"}
+    answer = await world.ask("POST", f"{path}/publish", COURSE, {"based_on": published}, **key)
+
+    assert answer.status_code == 200, answer.text
+    assert trap.with_suffix(".taken").exists()
+    after = (await world.ask("GET", f"{path}/versions", COURSE)).json()["items"]
+    assert [each["number"] for each in after[1:]] == [each["number"] for each in before]
+    assert (after[0]["number"], after[0]["based_on"], after[0]["is_published"]) == (
+        answer.json()["number"],
+        published,
+        True,
+    )
 
 
 async def test_each_submission_has_one_run_with_its_files(world: World, report: Report) -> None:

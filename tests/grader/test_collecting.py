@@ -155,6 +155,7 @@ async def test_a_glob_takes_all_files_that_match_and_follows_no_link(run: Run) -
             writing(CASE.format(name), f"out/{name}")(job)
         writing(CASE.format("far"), "real/TEST-c.xml")(job)
         (job / "linked").symlink_to("real")
+        (job / "out" / "TEST-of-tests.xml").mkdir()
 
     found = reported(await run(act, JUNIT)).report
     assert found is not None

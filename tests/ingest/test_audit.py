@@ -7,6 +7,7 @@ from secrets import token_hex
 from typing import Any
 
 import pytest
+from classes import Class, HandIn
 from harness import Client, stage, token_of, until
 from pushes import push, signature
 from pymongo.asynchronous.database import AsyncDatabase
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 
 from broadway.domain.access import SecretPrefix, new_secret
 from broadway.domain.audit import AuditRecord
+from broadway.domain.regrade import Regrade, RegradeOrder, RegradeState, Select
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.later import BackgroundTasks
 from broadway.ingest.http.endpoint import route
@@ -40,8 +42,14 @@ EXAMPLES: dict[str, Any] = {
     "tokens_revoke_of_student": None,
     "assignments_put": CONFIG,
     "assignment_settings_put": {"points": 10},
+    "regrades_create": {"select": "all", "reason": "a wrong test"},
+    "regrades_refresh": {},
+    "regrades_publish": {"publish": "all", "note": "A test was wrong."},
+    "regrades_discard": {},
     "submissions_create": None,
     "submissions_remove": None,
+    "grade_sheets_merge": None,
+    "grade_sheets_import": None,
     "hooks_put_roster": {
         "students": [{"student": "alice", "repository": "a/b", "env": {"A": "canary-roster"}}, {"student": "bob"}]
     },
@@ -64,6 +72,10 @@ EXAMPLES: dict[str, Any] = {
     "join_tokens_revoke": None,
     "pools_put": {"original_graders": False},
     "letters_discard": None,
+    "grades_publish": {"based_on": 0, "note": "done"},
+    "grades_undo": {"based_on": 1},
+    "grade_adjustments_adjust": {"items": [{"student": "alice", "points": 1, "reason": "a test was wrong"}]},
+    "grade_adjustments_withdraw": None,
 }
 
 
@@ -71,6 +83,14 @@ EXAMPLES: dict[str, Any] = {
 FORMS: dict[str, Any] = {
     "submissions_create": {"files": {"files": ("a", b"canary-file")}, "params": {"student": "alice"}},
     "submissions_remove": {"params": {"student": "alice"}},
+    "grade_sheets_merge": {
+        "content": b"student,mp1,canary-note\nalice,,canary\n",
+        "params": {"column": "mp1", "version": "draft", "answer": "json"},
+    },
+    "grade_sheets_import": {
+        "content": b"student,score,reason\nalice,1,a test was wrong\n",
+        "params": {"version": "draft", "apply": "true"},
+    },
 }
 
 
@@ -112,7 +132,7 @@ async def place(client: Client, course: str, store: Store, database: AsyncDataba
     }
 
 
-async def prepare(client: Client, operation: str, place: dict[str, str]) -> None:
+async def prepare(client: Client, store: Store, operation: str, place: dict[str, str]) -> None:
     """Do what an operation needs to have been done before."""
     http, course = client.http, place["course"]
     if operation in ("tokens_revoke", "tokens_revoke_of_student"):
@@ -123,10 +143,23 @@ async def prepare(client: Client, operation: str, place: dict[str, str]) -> None
         place["token"] = made.json()["id"]
     elif operation == "join_tokens_revoke":
         place["token"] = (await http.post("/api/v2/join-tokens", json={}, headers=OPERATOR)).json()["id"]
+    elif operation.startswith("regrades_"):
+        now, regrade = datetime.now(UTC), token_hex(12)
+        await Class(store, course).hand_in(HandIn("alice", now))
+        made = Regrade(regrade, course, "mp1", RegradeOrder(Select.ALL), {}, "", now, state=RegradeState.READY)
+        assert await store.regrades.add(made)
+        place["regrade"] = regrade
     elif operation == "graders_readmit":
         await http.post(f"/api/v2/graders/{place['worker_id']}/revoke", headers=OPERATOR)
     elif operation in ("orders_rerun_run", "orders_rerun_job"):
         await http.post(f"/api/v2/courses/{course}/runs/{place['run_id']}/cancel", headers=staff(course))
+    elif operation == "grades_undo":
+        url = f"/api/v2/courses/{course}/assignments/mp1/grades/publish"
+        (await http.post(url, json={"based_on": 0}, headers=staff(course))).raise_for_status()
+    elif operation == "grade_adjustments_withdraw":
+        url = f"/api/v2/courses/{course}/assignments/mp1/adjustments"
+        made = await http.post(url, json=EXAMPLES["grade_adjustments_adjust"], headers=staff(course))
+        place["adjustment"] = made.json()["items"][0]["id"]
 
 
 def test_there_is_an_example_of_every_unsafe_operation() -> None:
@@ -135,9 +168,9 @@ def test_there_is_an_example_of_every_unsafe_operation() -> None:
 
 @pytest.mark.parametrize(("method", "path", "operation"), UNSAFE, ids=[operation for *_, operation in UNSAFE])
 async def test_an_unsafe_operation_leaves_a_record(
-    client: Client, place: dict[str, str], method: str, path: str, operation: str
+    client: Client, store: Store, place: dict[str, str], method: str, path: str, operation: str
 ) -> None:
-    await prepare(client, operation, place)
+    await prepare(client, store, operation, place)
     url = re.sub(r"\{(\w+)\}", lambda m: place[m[1]], path)
     in_course = "{course}" in path
     headers = staff(place["course"]) if in_course else OPERATOR
@@ -160,8 +193,10 @@ async def test_an_unsafe_operation_leaves_a_record(
         "tokens_add",
         "tokens_add_for_student",
         "runs_create",
+        "regrades_create",
         "join_tokens_create",
         "pools_put",
+        "grade_adjustments_adjust",
         *FORMS,
     ):
         assert record["before"].startswith("{"), "the state before"

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from earlier_jobs import dispatched
 from harness import Client, stage, token_of, until
 from pushes import MAIN, push, signature
 from pymongo.asynchronous.database import AsyncDatabase
@@ -411,7 +412,7 @@ async def test_only_the_latest_submission_waits(hook: Hook, store: Store) -> Non
     running = (await hook.send(push(BOB))).json()
     now = datetime.now(UTC)
     attempt = Attempt("e1", "g1", now)
-    start: Callable[[Any], Any] = lambda job: job.dispatch(now).start(  # noqa: E731
+    start: Callable[[Any], Any] = lambda job: dispatched(job, now).start(  # noqa: E731
         attempt, lease=timedelta(seconds=60), policy=RetryPolicy(), now=now
     )
     await store.jobs.move({running["job"]: start})

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from earlier_jobs import dispatched
 from harness import Client, stage, token_of, until
 
 from broadway.domain.job import Attempt, Execution, FaultPhase, Job, JobClass, Outcome, RetryPolicy
@@ -94,7 +95,7 @@ async def run_it(store: Store, job_id: str, execution: str | None = None) -> Non
     now = datetime.now(UTC)
 
     def move(job: Job) -> Job:
-        return job.dispatch(now).start(
+        return dispatched(job, now).start(
             Attempt(execution, "g1", now), lease=timedelta(seconds=30), policy=POLICY, now=now
         )
 
@@ -414,7 +415,7 @@ async def test_a_job_reports_each_of_its_states(client: Client, course: str, sto
     await client.register(course, "mp1", students=[stage()])
     run_id = await client.submit(course, "mp1", students=7)
     ids = await jobs_of(client, course, run_id)
-    await store.jobs.move({ids[1]: lambda job: job.dispatch(datetime.now(UTC))})
+    await store.jobs.move({ids[1]: lambda job: dispatched(job, datetime.now(UTC))})
     await run_it(store, ids[2])
     for job_id, outcome in zip(
         ids[3:], (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.OUT_OF_MEMORY, Outcome.INFRASTRUCTURE_ERROR), strict=True
@@ -616,7 +617,7 @@ async def test_the_queue_is_first_in_first_out_and_moves_up(client: Client, cour
 async def test_a_dispatched_job_keeps_its_position(client: Client, course: str, store: Store) -> None:
     await client.register(course, "mp1", students=[stage()])
     ids = await jobs_of(client, course, await client.submit(course, "mp1", students=2))
-    await store.jobs.move({ids[0]: lambda job: job.dispatch(datetime.now(UTC))})
+    await store.jobs.move({ids[0]: lambda job: dispatched(job, datetime.now(UTC))})
 
     assert data(await client.get(f"queue/{course}/length", token=token_of(course))) == {"length": 2}
     assert data(await client.get(f"queue/{course}/{ids[1]}/position", token=token_of(course))) == {"position": 1}

@@ -223,7 +223,18 @@ async def test_the_openapi_document_has_optional_bodies_and_headers_of_answers(c
     }
 
     optional = {name.rpartition("/")[2] for name, is_required in bodies.items() if not is_required}
-    assert optional == {"cancel", "rerun", "redeliver", "pause", "resume", "drain", "revoke", "join-tokens"}
+    assert optional == {
+        "refresh",
+        "discard",
+        "cancel",
+        "rerun",
+        "redeliver",
+        "pause",
+        "resume",
+        "drain",
+        "revoke",
+        "join-tokens",
+    }
     assert bodies["post /api/v2/courses/{course}/hooks/{hook}"]
     for name, operation in operations:
         for status, header in (("201", "Location"), ("429", "Retry-After"), ("503", "Retry-After")):

@@ -8,6 +8,7 @@ from secrets import token_hex
 from typing import Any
 
 import pytest
+from earlier_jobs import dispatched
 from harness import stage, until
 
 from broadway.dispatcher.board import Board
@@ -85,7 +86,7 @@ async def stored_run(store: Store, course: str, *, students: int = MANY) -> Run:
 def started(job: Job) -> Job:
     now = datetime.now(UTC)
     attempt = Attempt(token_hex(8), "g1", now)
-    return job.dispatch(now).start(attempt, lease=timedelta(minutes=1), policy=RetryPolicy(), now=now)
+    return dispatched(job, now).start(attempt, lease=timedelta(minutes=1), policy=RetryPolicy(), now=now)
 
 
 async def open_jobs(store: Store, run: Run) -> list[JobOutline]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from bson import ObjectId
+from earlier_jobs import dispatched
 from harness import Place, stage
 from pymongo import MongoClient
 from pymongo.synchronous.database import Database
@@ -51,7 +52,7 @@ def disturbed(other: Database[dict[str, Any]], job_id: str, *, times: int) -> Mo
 
 
 def dispatch(job: Job) -> Job:
-    return job.dispatch(datetime.now(UTC))
+    return dispatched(job, datetime.now(UTC))
 
 
 async def test_a_batch_reports_its_moves_despite_a_concurrent_writer(

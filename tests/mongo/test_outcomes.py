@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
@@ -14,7 +15,9 @@ from harness import stage
 from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway.domain.job import Attempt, Execution, FaultPhase, Job, JobState, Outcome, Phase, RetryPolicy
+from broadway.domain.marks import Marks
 from broadway.domain.moves import Move
+from broadway.domain.report import Source, Visibility
 from broadway.domain.result import JobLog
 from broadway.domain.run import Run, RunState, plan_jobs
 from broadway.mongo.collection import IDS
@@ -264,3 +267,33 @@ async def test_a_job_that_an_earlier_version_ended_has_its_own_values(
     assert (moved.changed, moved.after.outcome) == (False, Outcome.FAILED)
     job = await one(store, job_id)
     assert (job.outcome, job.reason, job.finished_at, job.results) == (Outcome.FAILED, "earlier", NOW, [])
+
+
+@pytest.mark.parametrize(
+    "marks",
+    [
+        Marks(),
+        Marks(
+            Source.JUNIT,
+            Decimal("9007199254740.123"),  # no binary number
+            Decimal(10),
+            gradable=False,
+            visibilities=(Visibility.AFTER_DUE, Visibility.VISIBLE),
+        ),
+        Marks(Source.TAP),
+    ],
+    ids=["no report", "points", "no points"],
+)
+async def test_marks_are_stored_with_the_outcome_and_survive_a_rerun(
+    store: Store, job_ids: list[str], marks: Marks
+) -> None:
+    ended = NOW + timedelta(seconds=3)
+    execution = Execution(job_ids[0], "g1", NOW, ended, Outcome.FAILED, results=RESULTS, marks=marks)
+    await store.jobs.move({job_ids[0]: lambda job: job.finish(execution, policy=POLICY, now=NOW)})
+
+    listed = (await store.jobs.get_many(job_ids))[job_ids[0]]
+    assert [attempt.marks for attempt in listed.attempts] == [marks]
+    assert listed.attempts == (await one(store, job_ids[0])).attempts
+    await store.jobs.move({job_ids[0]: rerun})
+    await store.jobs.move({job_ids[0]: partial(start, execution="again")})
+    assert [attempt.marks for attempt in (await one(store, job_ids[0])).attempts] == [marks, None]

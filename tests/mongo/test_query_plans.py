@@ -17,10 +17,15 @@ from pymongo import AsyncMongoClient, monitoring
 
 from broadway.domain.job import Job, JobClass, Phase
 from broadway.domain.run import Run, RunState, plan_jobs
+from broadway.mongo.deliveries import Deliveries
+from broadway.mongo.extensions import Extensions, LateDayClaimStore
+from broadway.mongo.graded_works import GradedWorks
 from broadway.mongo.graders import Graders
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.outcomes import Outcomes
 from broadway.mongo.runs import Runs
+from broadway.mongo.submissions import SubmissionStore
+from broadway.mongo.work_results import WorkResults
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 READS = ("find", "count", "aggregate", "distinct")
@@ -51,6 +56,10 @@ class Asked:
     jobs: Jobs
     runs: Runs
     graders: Graders
+    works: GradedWorks
+    deliveries: Deliveries
+    extensions: Extensions
+    claims: LateDayClaimStore
     job: Job
     run: Run
 
@@ -65,11 +74,16 @@ async def recorded(shared_place: Place) -> AsyncIterator[tuple[Asked, Commands, 
         await stack.enter_async_context(client)
         main = client[f"{shared_place.name}_plans"]
         jobs, runs = (
-            Jobs(main["grading_job"], Outcomes(main["job_outcome"])),
+            Jobs(main["grading_job"], Outcomes(main["job_outcome"]), WorkResults(main["work_result"])),
             Runs(main["grading_run"], main["run_students"]),
         )
         graders = Graders(main["worker_node"])
-        for collection in (jobs, runs, graders):
+        results = WorkResults(main["work_result"])
+        works = GradedWorks(main["submission"], results, main["grading_job"])
+        deliveries, claims = Deliveries(main["hook_delivery"]), LateDayClaimStore(main["late_day_claim"])
+        extensions = Extensions(main["extension"])
+        submissions = SubmissionStore(main["submission"])
+        for collection in (jobs, runs, graders, results, submissions, deliveries, claims, extensions):
             await collection.ensure_indexes()
         run = Run(
             token_hex(12), "cs101", "mp1", RunState.STUDENTS, NOW, {"student_pipeline": [stage()]}, [{"STUDENT": "s"}]
@@ -77,7 +91,7 @@ async def recorded(shared_place: Place) -> AsyncIterator[tuple[Asked, Commands, 
         planned = plan_jobs(run, Phase.STUDENTS, NOW)
         await runs.insert(run)
         await jobs.insert(planned)
-        yield Asked(jobs, runs, graders, planned[0].job, run), commands, client
+        yield Asked(jobs, runs, graders, works, deliveries, extensions, claims, planned[0].job, run), commands, client
 
 
 QUESTIONS: dict[str, Callable[[Asked], Awaitable[object]]] = {
@@ -94,6 +108,17 @@ QUESTIONS: dict[str, Callable[[Asked], Awaitable[object]]] = {
     "queued jobs, counted": lambda a: a.jobs.count_queued(a.run.course, JobClass.BULK, unless_of=[a.run.id]),
     "queued jobs of a run": lambda a: a.jobs.queued_of_run(a.run.id, Phase.STUDENTS),
     "waiting jobs of a pool": lambda a: a.jobs.are_any_waiting("default"),
+    "the uploads of a class": lambda a: a.works.receipts(a.run.course, "mp1"),
+    "the uploads of a class since a time": lambda a: a.works.receipts(a.run.course, "mp1", since=NOW),
+    "the results of a class": lambda a: a.works.results(a.run.course, "mp1"),
+    "the results of a class since a time": lambda a: a.works.results(a.run.course, "mp1", since=NOW),
+    "the results of a student": lambda a: a.works.results(a.run.course, "mp1", ["ada"]),
+    "open jobs of a course": lambda a: a.works.waiting(a.run.course, "mp1"),
+    "the jobs of several runs": lambda a: a.jobs.of_runs([a.run.id]),
+    "the deliveries of a student": lambda a: a.deliveries.latest_of_student(a.run.course, "mp1", "ada", limit=9),
+    "the extensions of an assignment": lambda a: a.extensions.of_assignment(a.run.course, "mp1"),
+    "the late days of a class": lambda a: a.claims.of_assignment(a.run.course, "mp1"),
+    "the late days of a student": lambda a: a.claims.of_student(a.run.course, "mp1", "ada"),
     "a run": lambda a: a.runs.summary(a.run.id),
     "runs in the outbox": lambda a: a.runs.unpublished(NOW, limit=9),
     "live graders": lambda a: a.graders.alive(),

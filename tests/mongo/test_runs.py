@@ -15,7 +15,7 @@ from broadway.domain.job import JobState, Outcome, Phase
 from broadway.domain.run import Order, OrderKind, Run, RunState, plan_jobs
 from broadway.ingest.commands.backlogs import Backlogs
 from broadway.ingest.commands.limits import Limits
-from broadway.ingest.commands.submit import KeyReusedError, RunRequest, Submission, Submissions
+from broadway.ingest.commands.submit import KeyReusedError, NewRun, NewRuns, RunRequest
 from broadway.lifecycle.announce import Hold
 from broadway.lifecycle.carrying_out import carry_out
 from broadway.lifecycle.follow_ups import Fact
@@ -140,10 +140,10 @@ async def test_a_run_that_is_cancelled_before_its_jobs_are_stored_starts_none(st
 
 async def test_concurrent_submissions_are_separate_runs(store: Store, shared: Batched, course: str) -> None:
     await store.assignments.put(course, "mp1", {"student_pipeline": [stage()]})
-    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, LIMITS, Backlogs(shared.jobs))
+    new_runs = NewRuns(shared.assignments, shared.runs, shared.jobs, LIMITS, Backlogs(shared.jobs))
     rosters = [RunRequest(students_env=[{"STUDENT_ID": str(number)}] * (number + 1)) for number in range(30)]
     of_course = Course(id=course, tokens=["t" * 12])
-    submitted = await asyncio.gather(*(submissions.submit(Submission(of_course, "mp1", roster)) for roster in rosters))
+    submitted = await asyncio.gather(*(new_runs.submit(NewRun(of_course, "mp1", roster)) for roster in rosters))
 
     assert len({each.run_id for each in submitted}) == 30
     for each, roster in zip(submitted, rosters, strict=True):
@@ -161,12 +161,10 @@ async def test_concurrent_copies_of_a_submission_are_one_run_across_processes(
     of_course = Course(id=course, tokens=["t" * 12])
     async with running(store.shared()) as other:
         takers = [
-            Submissions(each.assignments, each.runs, each.jobs, LIMITS, Backlogs(each.jobs))
+            NewRuns(each.assignments, each.runs, each.jobs, LIMITS, Backlogs(each.jobs))
             for each in (shared, other, shared, other)
         ]
-        submitted = await asyncio.gather(
-            *(taker.submit(Submission(of_course, "mp1", roster), key="k") for taker in takers)
-        )
+        submitted = await asyncio.gather(*(taker.submit(NewRun(of_course, "mp1", roster), key="k") for taker in takers))
 
     assert len({each.run_id for each in submitted}) == 1
     assert sum(each.step is not None for each in submitted) == 1
@@ -175,11 +173,11 @@ async def test_concurrent_copies_of_a_submission_are_one_run_across_processes(
 
 async def test_a_concurrent_copy_that_differs_is_refused(store: Store, shared: Batched, course: str) -> None:
     await store.assignments.put(course, "mp1", {"student_pipeline": [stage()]})
-    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, LIMITS, Backlogs(shared.jobs))
+    new_runs = NewRuns(shared.assignments, shared.runs, shared.jobs, LIMITS, Backlogs(shared.jobs))
     of_course = Course(id=course, tokens=["t" * 12])
     rosters = [RunRequest(students_env=[{"STUDENT_ID": name}]) for name in ("a", "b")]
     answers = await asyncio.gather(
-        *(submissions.submit(Submission(of_course, "mp1", roster), key="k") for roster in rosters),
+        *(new_runs.submit(NewRun(of_course, "mp1", roster), key="k") for roster in rosters),
         return_exceptions=True,
     )
 
@@ -188,13 +186,13 @@ async def test_a_concurrent_copy_that_differs_is_refused(store: Store, shared: B
 
 async def test_a_copy_is_answered_after_its_assignment_has_changed(store: Store, shared: Batched, course: str) -> None:
     await store.assignments.put(course, "mp1", {"student_pipeline": [stage()]})
-    submissions = Submissions(shared.assignments, shared.runs, shared.jobs, LIMITS, Backlogs(shared.jobs))
+    new_runs = NewRuns(shared.assignments, shared.runs, shared.jobs, LIMITS, Backlogs(shared.jobs))
     of_course = Course(id=course, tokens=["t" * 12])
     roster = RunRequest(students_env=[{"STUDENT_ID": "s"}])
-    first = await submissions.submit(Submission(of_course, "mp1", roster), key="k")
+    first = await new_runs.submit(NewRun(of_course, "mp1", roster), key="k")
     await store.assignments.put(course, "mp1", {"student_pipeline": []})
 
-    assert (await submissions.submit(Submission(of_course, "mp1", roster), key="k")).run_id == first.run_id
+    assert (await new_runs.submit(NewRun(of_course, "mp1", roster), key="k")).run_id == first.run_id
 
 
 async def test_a_known_course_is_cached_and_a_missing_one_is_not(store: Store, shared: Batched) -> None:

@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 from broadway.domain.sheets.entries import OPEN, Entry, EntryStatus, LeftOut, Missing
-from broadway.domain.sheets.numbers import points_in, written
+from broadway.domain.sheets.numbers import points_in, rounded, written
 from broadway.domain.sheets.shapes import Shape
 
 _EXCUSED = "excused, for which this file has no sign"
@@ -34,10 +34,9 @@ class CellRules:
         return [f"scores rounded to {self._shape.places} decimals: {self._rounded}"] if self._rounded else []
 
     def _number(self, score: Decimal, before: str) -> str:
-        text = written(score, places=self._shape.places, comma=self._comma)
-        value = points_in(text)
+        value = rounded(score, self._shape.places)
         self._rounded += value != score
-        return before if points_in(before) == value else text
+        return before if points_in(before) == value else written(value, comma=self._comma)
 
     def _of_missing(self, before: str) -> str:
         if self._missing is Missing.ZERO:

@@ -18,6 +18,13 @@ MAX_CELLS = 2_000_000
 MAX_CELL = 100_000  # characters
 SEPARATORS = (",", ";", "\t")  # spreadsheets write semicolons where the comma is the decimal sign
 
+_OTHERS = {
+    b"pk\x03\x04": "a workbook of a spreadsheet or a zip",
+    b"\xd0\xcf\x11\xe0": "a workbook of an old spreadsheet",
+    b"<html": "a web page",
+    b"<!doctype": "a web page",
+    b"%pdf": "a PDF",
+}
 _EMPTY = ' "' + "".join(SEPARATORS)
 _END = re.compile(r"\r\n|\r|\n|\Z")
 _QUOTED = re.compile(r'"(?:[^"]++|"")*+"')
@@ -68,6 +75,9 @@ def opened(data: bytes, *, encoding: str) -> Decoded:
     """
     if len(data) > MAX_BYTES:
         raise SheetError(f"expected a file of at most {MAX_BYTES // 2**20} MiB")
+    for beginning, kind in _OTHERS.items():
+        if data[: len(beginning)].lower() == beginning:
+            raise SheetError(f"expected CSV, not {kind}; export CSV, or save the file as CSV")
     try:
         return decoded(data, encoding=encoding)
     except TextFileError as error:

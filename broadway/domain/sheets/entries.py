@@ -10,6 +10,7 @@ from typing import Any
 # Names of identifiers that learning management systems know. A roster may have others.
 STUDENT, NAME, FIRST_NAME, LAST_NAME, SECTION = "student", "name", "first_name", "last_name", "section"
 EMAIL, USERNAME, SIS_ID, CANVAS_ID = "email", "username", "sis_id", "canvas_id"
+ANY_CASE = (EMAIL, USERNAME)  # identifiers in which the case of letters does not count
 IDENTIFIERS = (NAME, FIRST_NAME, LAST_NAME, SECTION, EMAIL, USERNAME, SIS_ID, CANVAS_ID)
 
 
@@ -89,9 +90,11 @@ def identifiers_of(variables: Mapping[str, Any], extra: Iterable[str] = ()) -> M
     """Return the identifiers among the variables that a roster has for a student.
 
     Known names count in any case. Other variables may be secret, so only those in ``extra`` count, as they are written.
+    Values that are neither texts nor whole numbers are no identifiers.
     """
-    known = {name.casefold(): str(value) for name, value in variables.items() if name.casefold() in IDENTIFIERS}
-    return {**known, **{name: str(variables[name]) for name in extra if name in variables}}
+    texts = {name: str(value) for name, value in variables.items() if type(value) in (str, int)}
+    known = {name.casefold(): text for name, text in texts.items() if name.casefold() in IDENTIFIERS}
+    return {**known, **{name: texts[name] for name in extra if name in texts}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,11 @@ class Written:
 def held(grades: Iterable[Entry]) -> list[LeftOut]:
     """Return the students whose grade is still open, so that their cells are blank."""
     return [LeftOut(each.student, OPEN[each.status]) for each in grades if each.status in OPEN]
+
+
+def errors(held_back: Iterable[LeftOut]) -> int:
+    """Return the number of students without a grade for an error of the infrastructure."""
+    return sum(each.reason == OPEN[EntryStatus.ERROR] for each in held_back)
 
 
 def distinct(grades: Sequence[Entry]) -> Sequence[Entry]:

@@ -4,12 +4,15 @@ Identifiers stay as they are: an importer would not find a student by a changed 
 spreadsheet would run is left out, and named. Names and texts from students are made harmless.
 """
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from decimal import Decimal
 
+from broadway.domain.formulas import identifier_problem, is_formula, on_a_line
 from broadway.domain.sheets.entries import (
+    ANY_CASE,
     CANVAS_ID,
     EMAIL,
     FIRST_NAME,
@@ -27,11 +30,11 @@ from broadway.domain.sheets.entries import (
     excess,
     held,
 )
-from broadway.domain.sheets.formulas import defused, identifier, is_formula
 from broadway.domain.sheets.numbers import written
 from broadway.domain.sheets.shapes import CANVAS_EXCUSED, CANVAS_PLACES, GUARD, POINTS_POSSIBLE
 from broadway.domain.sheets.writing import csv_bytes, score_of
 
+_MOST_NAMED = 10
 _MOODLE_MOST = 100  # points, unless the site allows more
 _GRADESCOPE = (
     "First Name",
@@ -81,11 +84,12 @@ def canvas(grades: Sequence[Entry], item: Item, *, missing: Missing = Missing.LE
         ids = [_identifier(grade, name) for name in (CANVAS_ID, SIS_ID, USERNAME)]
         excused = CANVAS_EXCUSED if grade.status is EntryStatus.EXCUSED else ""
         cell = _cell(grade, missing, places=CANVAS_PLACES) or excused
-        return [_name(grade) or defused(grade.student), *ids, defused(grade.identifier(SECTION)), cell]
+        return [_name(grade) or on_a_line(grade.student), *ids, on_a_line(grade.identifier(SECTION)), cell]
 
     rounded = sum(each.score is not None and each.score != round(each.score, CANVAS_PLACES) for each in grades)
     notes = [f"scores rounded to {CANVAS_PLACES} decimals: {rounded}"] if rounded else []
-    return _file(head, grades, row, [*notes, *excess(grades, item.maximum)])
+    names = (CANVAS_ID, SIS_ID, USERNAME)
+    return _file(head, grades, row, names, [*notes, *excess(grades, item.maximum)])
 
 
 def moodle(grades: Sequence[Entry], item: Item, *, missing: Missing = Missing.LEAVE, comma: bool = False) -> Written:
@@ -96,18 +100,20 @@ def moodle(grades: Sequence[Entry], item: Item, *, missing: Missing = Missing.LE
         if not any(ids):
             raise SheetError(f"no {EMAIL} and no {SIS_ID} in the roster")
         cell = _cell(grade, missing, comma=comma)
-        return [*ids, cell, defused(grade.feedback) if cell else ""]
+        return [*ids, cell, on_a_line(grade.feedback) if cell else ""]
 
     head = ["Email address", "ID number", item.title, f"Feedback: {item.title}"]
     is_high = any(grade.score is not None and grade.score > _MOODLE_MOST for grade in grades)
     note = f"Moodle refuses the file if a score is above {_MOODLE_MOST}, unless the site allows it"
-    return _file([head], grades, row, [note] if is_high else [], separator=";" if comma else ",")
+    return _file([head], grades, row, (EMAIL, SIS_ID), [note] if is_high else [], separator=";" if comma else ",")
 
 
 def brightspace(grades: Sequence[Entry], item: Item, *, missing: Missing = Missing.LEAVE) -> Written:
     """Return a file for Brightspace, which makes the item if it does not exist."""
-    if set("<>") & set(item.title) or item.maximum is None:
-        raise SheetError(f"title {item.title[:100]!r}: Brightspace expects a title without < and >, and its maximum")
+    if set("<>") & set(item.title):
+        raise SheetError(f"title {item.title[:100]!r}: Brightspace expects a title without < and >")
+    if item.maximum is None:
+        raise SheetError("Brightspace expects the points that are possible: give the assignment's settings `points`")
 
     def row(grade: Entry) -> list[str]:
         ids = [_identifier(grade, name) for name in (SIS_ID, USERNAME)]
@@ -115,28 +121,28 @@ def brightspace(grades: Sequence[Entry], item: Item, *, missing: Missing = Missi
 
     column = f"{item.title} Points Grade <Numeric MaxPoints:{written(item.maximum)}>"
     head = ["OrgDefinedId", "Username", column, "End-of-Line Indicator"]
-    return _file([head], grades, row, excess(grades, item.maximum))
+    return _file([head], grades, row, (SIS_ID, USERNAME), excess(grades, item.maximum))
 
 
 def gradescope(grades: Sequence[Entry], *, missing: Missing = Missing.LEAVE) -> Written:
     """Return a file with the columns of Gradescope's own, for programs that read those."""
-    return _file([_GRADESCOPE], grades, lambda grade: _gradescope_row(grade, missing))
+    return _file([_GRADESCOPE], grades, lambda grade: _gradescope_row(grade, missing), (SIS_ID, EMAIL))
 
 
 def _gradescope_row(grade: Entry, missing: Missing) -> list[str]:
     score = score_of(grade, missing)
     status = "Graded" if score is not None else "Missing" if grade.status is EntryStatus.MISSING else "Ungraded"
-    names = [defused(grade.identifier(name)) for name in (FIRST_NAME, LAST_NAME)]
+    names = [on_a_line(grade.identifier(name)) for name in (FIRST_NAME, LAST_NAME)]
     time = grade.submitted_at
     return [
         *(names if any(names) else ["", _name(grade)]),
         _identifier(grade, SIS_ID) or _identifier(grade, USERNAME),
         _identifier(grade, EMAIL),
-        defused(grade.identifier(SECTION)),
+        on_a_line(grade.identifier(SECTION)),
         _cell(grade, missing),
         "" if grade.maximum is None else written(grade.maximum),
         status,
-        defused(grade.job),
+        on_a_line(grade.job),
         f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S} +0000" if time else "",
         _clock(grade.late or timedelta()) if time else "",
         "",
@@ -148,18 +154,40 @@ def _file(
     head: Sequence[Sequence[str]],
     grades: Sequence[Entry],
     row_of: Callable[[Entry], Sequence[str]],
+    names: Sequence[str],
     notes: Sequence[str] = (),
     *,
     separator: str = ",",
 ) -> Written:
-    """Return a file with a row of each student; ``row_of`` raises SheetError for a student that it cannot name."""
+    """Return a file with a row of each student; ``row_of`` raises SheetError for a student that it cannot name.
+
+    Students who share one of the identifiers ``names`` are left out: an importer would give the one's grade to another.
+    """
     rows, left_out = list(head), []
+    shared = _shared(grades, names)
     for grade in distinct(grades):
         try:
+            if grade.student in shared:
+                raise SheetError(shared[grade.student])  # noqa: TRY301 - the same remedy as for other identifiers
             rows.append(row_of(grade))
         except SheetError as error:
             left_out.append(LeftOut(grade.student, str(error)))
     return Written(csv_bytes(rows, separator=separator), left_out, held(grades), notes)
+
+
+def _shared(grades: Sequence[Entry], names: Sequence[str]) -> Mapping[str, str]:
+    """Return the students who have an identifier of another one, with the reason."""
+    reasons: dict[str, str] = {}
+    for name in names:
+        students: defaultdict[str, list[str]] = defaultdict(list)
+        for grade in grades:
+            if text := grade.identifier(name).strip():
+                students[text.casefold() if name in ANY_CASE else text].append(grade.student)
+        for same in students.values():
+            if len(same) > 1:
+                reason = f"the {name} is that of several students: {', '.join(same[:_MOST_NAMED])}"
+                reasons |= dict.fromkeys(same, reason)
+    return reasons
 
 
 def _cell(grade: Entry, missing: Missing, *, places: int | None = None, comma: bool = False) -> str:
@@ -173,8 +201,11 @@ def _clock(time: timedelta) -> str:
 
 
 def _name(grade: Entry) -> str:
-    return defused(grade.full_name())
+    return on_a_line(grade.full_name())
 
 
 def _identifier(grade: Entry, name: str) -> str:
-    return identifier(grade.identifier(name), name=name)
+    text = grade.identifier(name)
+    if problem := identifier_problem(text, name=name):
+        raise SheetError(problem)
+    return text

@@ -9,10 +9,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, product
+from unicodedata import normalize
 
-from broadway.domain.sheets.entries import EMAIL, NAME, USERNAME, Entry, LeftOut
+from broadway.domain.sheets.entries import ANY_CASE, NAME, Entry, LeftOut
 
-_ANY_CASE = (EMAIL, USERNAME)
 _MOST_NAMED = 10
 
 
@@ -77,7 +77,7 @@ class _Index:
             text = grade.full_name() if name == NAME else grade.identifier(name)
             if text.strip():
                 self._any_case[name, _plain(name, text)][grade.student] = grade
-                if name in _ANY_CASE:
+                if name in ANY_CASE:
                     self._exact[name, text.strip()][grade.student] = grade
 
     def like(self, name: str, value: str) -> Mapping[str, Entry]:
@@ -93,9 +93,9 @@ class _Index:
 def _plain(name: str, text: str) -> str:
     text = text.strip()
     if name == NAME:
-        last, comma, first = text.partition(",")
-        return " ".join((f"{first} {last}" if comma else text).casefold().split())
-    return text.casefold() if name in _ANY_CASE else text
+        last, comma, first = normalize("NFC", text).partition(",")
+        return " ".join((f"{first} {last}" if comma else last).casefold().split())
+    return text.casefold() if name in ANY_CASE else text
 
 
 def _grade_of(row: RowKeys, index: _Index) -> tuple[Entry | None, str]:

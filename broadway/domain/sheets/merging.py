@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from broadway.domain.report import MAX_NAME
 from broadway.domain.sheets.cell_rules import CellRules
 from broadway.domain.sheets.cells import Replacement, Row, folded, opened, replaced, rows, separator_of
-from broadway.domain.sheets.entries import NAME, STUDENT, Entry, LeftOut, Missing, SheetError, distinct, excess
+from broadway.domain.sheets.entries import NAME, SIS_ID, STUDENT, Entry, LeftOut, Missing, SheetError, distinct, excess
 from broadway.domain.sheets.matching import RowKeys, UnmatchedRow, match
 from broadway.domain.sheets.numbers import points_in, written
 from broadway.domain.sheets.shapes import (
@@ -27,6 +27,7 @@ from broadway.domain.sheets.shapes import (
     shape_of,
 )
 
+_MOST_NAMED = 20
 _WITH_COMMA = (Lms.MOODLE, Lms.PLAIN, Lms.OTHER)
 
 
@@ -63,6 +64,7 @@ class Merged:
     """
 
     data: bytes
+    charset: str
     lms: Lms
     column: str
     changes: Sequence[Change]
@@ -137,6 +139,7 @@ def merge(data: bytes, grades: Sequence[Entry], choice: MergeChoice) -> Merged:
     same = len(matches.grades) - len(changes) - len(held)
     return Merged(
         data=source.with_text(replaced(source.text, replacements, separator)),
+        charset=source.charset,
         lms=plan.shape.lms,
         column=plan.header.cell(plan.target),
         changes=changes,
@@ -157,9 +160,9 @@ def _plan(header: Row, choice: MergeChoice, grades: Sequence[Entry]) -> _Plan:
         if len(cell) > MAX_NAME:
             raise SheetError(f"row 1, column {place + 1}: expected a name of at most {MAX_NAME} characters")
     target = place_of(choice.column, cells)
-    places = next(([names.index(name) for name in each] for each in shape.names if set(each) <= set(names)), [])
+    places = next(([_only(name, names) for name in each] for each in shape.names if set(each) <= set(names)), [])
     keys = [(place_of(key.column, cells), key.identifier) for key in choice.keys] or [
-        (names.index(key.column), key.identifier) for key in shape.keys if key.column in names
+        (_only(key.column, names), key.identifier) for key in shape.keys if key.column in names
     ]
     if not keys and not (choice.by_name and places):
         raise SheetError("row 1: no column is known to have identifiers of students; name a column and its identifier")
@@ -167,6 +170,19 @@ def _plan(header: Row, choice: MergeChoice, grades: Sequence[Entry]) -> _Plan:
         raise SheetError(f"row 1, column {target + 1}: {cells[target][:100]} is no column for grades; name another")
     _check_identifiers(choice.keys, grades)
     return _Plan(shape, header, target, keys, places, choice.by_name)
+
+
+def _only(column: str, names: Sequence[str]) -> int:
+    """Return the place of a column by which rows are matched.
+
+    Raises:
+        SheetError: Two columns have its name.
+    """
+    places = [place for place, name in enumerate(names) if name == column]
+    if len(places) > 1:
+        both = ", ".join(f"#{place + 1}" for place in places[:_MOST_NAMED])
+        raise SheetError(f"row 1: the columns {both} have the name {column}; name the keys, such as #1=username")
+    return places[0]
 
 
 def _check_identifiers(keys: Sequence[Key], grades: Sequence[Entry]) -> None:
@@ -191,14 +207,16 @@ def _read(every: Iterator[Row], plan: _Plan) -> _Facts:
 
 
 def _is_student_of_canvas(row: Row, plan: _Plan) -> bool:
+    """Return whether a row is of a student of the course. No name makes a row with identifiers another one."""
     name = [row.cell(place).strip() for place in plan.names]
-    if POINTS_POSSIBLE in row.cell(0) or name in TEST_STUDENT:
+    identifiers = {identifier for place, identifier in plan.keys if row.cell(place).strip()}
+    if name in TEST_STUDENT and SIS_ID not in identifiers:
         return False
-    return any(name) or any(row.cell(place).strip() for place, _ in plan.keys)
+    return bool(identifiers) or (any(name) and POINTS_POSSIBLE not in row.cell(0))
 
 
 def _learn(row: Row, plan: _Plan, facts: _Facts) -> None:
-    if POINTS_POSSIBLE not in row.cell(0):
+    if POINTS_POSSIBLE not in row.cell(0) or facts.students:  # the row is above those of students
         return
     facts.maximum = row.cell(plan.target).strip()
     facts.width = len(row)  # some versions of Canvas write more cells than names of columns

@@ -94,6 +94,7 @@ _SUFFIXES = (
 _PREFIX = re.compile(r"^(?:Assignment|Quiz): ?(?=\S)", re.IGNORECASE)  # Moodle
 _MAXIMUM = re.compile(r"\[Total Pts: (?:up to )?([\d.,]+)|MaxPoints:([\d.,]+)", re.IGNORECASE)
 _COMPUTED = re.compile(r"end-of-line indicator|(?:calculated|adjusted) final grade|last downloaded")
+_NUMBER = re.compile(r"#([1-9]\d{0,3})")
 _MOST_NAMED = 20
 
 
@@ -139,18 +140,23 @@ def is_computed(column: str) -> bool:
 
 
 def place_of(column: str, header: Sequence[str]) -> int:
-    """Return the place of the column that a name means: the whole name, or the name of its assignment.
+    """Return the place of the column that a name means: the whole name, the name of its assignment, or ``#7``.
 
     Raises:
         SheetError: There is no such column, or there are several.
     """
+    number = _NUMBER.fullmatch(column)
+    if number and column not in header and int(number[1]) <= len(header):
+        return int(number[1]) - 1
     for form in (str, folded, title_of, lambda name: folded(title_of(name))):
         places = [place for place, name in enumerate(header) if form(name) == form(column)]
         if len(places) == 1:
             return places[0]
         if places:
             both = ", ".join(f"column {place + 1} ({header[place][:100]})" for place in places[:_MOST_NAMED])
-            raise SheetError(f"row 1: {column} may be {both}; write the whole name of one, and rename equal ones")
+            raise SheetError(
+                f"row 1: {column} may be {both}; write the whole name of one, or its number, such as #{places[0] + 1}"
+            )
     close = get_close_matches(column[:100], [title_of(name)[:100] for name in header], n=1, cutoff=0.6)
     meant = f"; did you mean {close[0][:100]}?" if close else ""
     names = ", ".join(name[:100] for name in header[:_MOST_NAMED]) + (", …" if len(header) > _MOST_NAMED else "")

@@ -1,14 +1,12 @@
 """New files of grades: plain CSV and JSON lines, and the list of all that a merge could not match. Pure."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from broadway.domain.sheets.entries import Entry, EntryStatus, Missing, Written, distinct, held
-from broadway.domain.sheets.formulas import defused
+from broadway.domain.formulas import defused, on_a_line
+from broadway.domain.sheets.entries import Entry, EntryStatus, LeftOut, Missing, Written, distinct, held
 from broadway.domain.sheets.merging import Merged
 from broadway.domain.sheets.numbers import written
 
@@ -27,10 +25,16 @@ PLAIN_COLUMNS = (
 
 
 def csv_bytes(rows: Iterable[Sequence[str]], *, separator: str = ",") -> bytes:
-    """Return rows as CSV in UTF-8, without a byte order mark, which LMS take for a part of the first name."""
-    text = io.StringIO()
-    csv.writer(text, delimiter=separator, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
+    """Return rows as CSV in UTF-8, without a byte order mark, which LMS take for a part of the first name.
+
+    Python's ``csv`` leaves a carriage return without quotes, and many readers begin a row there.
+    """
+    marks = (separator, '"', "\n", "\r")
+
+    def cell(text: str) -> str:
+        return f'"{text.replace(chr(34), chr(34) * 2)}"' if any(mark in text for mark in marks) else text
+
+    return "".join(f"{separator.join(map(cell, row))}\n" for row in rows).encode()
 
 
 def score_of(grade: Entry, missing: Missing) -> Decimal | None:
@@ -45,10 +49,12 @@ def plain_csv(grades: Sequence[Entry], *, missing: Missing = Missing.LEAVE, comm
     def cell(value: Decimal | str | int | None) -> str:
         return written(value, comma=comma) if isinstance(value, Decimal) else "" if value is None else str(value)
 
-    rows = [[cell(value) for value in _facts(grade, missing).values()] for grade in distinct(grades)]
+    named = [grade for grade in distinct(grades) if "\0" not in grade.student]
+    left_out = [LeftOut(each.student, "NUL is no part of a text file") for each in grades if "\0" in each.student]
+    rows = [[cell(value) for value in _facts(grade, missing).values()] for grade in named]
     for row in rows:
         row[0] = defused(row[0])
-    return Written(csv_bytes([PLAIN_COLUMNS, *rows], separator=";" if comma else ","), held=held(grades))
+    return Written(csv_bytes([PLAIN_COLUMNS, *rows], separator=";" if comma else ","), left_out, held(grades))
 
 
 def json_lines(grades: Sequence[Entry], *, missing: Missing = Missing.LEAVE) -> Written:
@@ -94,9 +100,9 @@ def unmatched_csv(merged: Merged) -> bytes:
     return csv_bytes(
         [
             ("missing_in", "student", "row", "row_text", "reason"),
-            *(("file", defused(each.student), "", "", defused(each.reason)) for each in merged.unmatched_students),
+            *(("file", on_a_line(each.student), "", "", on_a_line(each.reason)) for each in merged.unmatched_students),
             *(
-                ("grades", "", str(each.row), defused(each.label), defused(each.reason))
+                ("grades", "", str(each.row), on_a_line(each.label), on_a_line(each.reason))
                 for each in merged.unmatched_rows
             ),
         ]

@@ -82,12 +82,16 @@ def new_client(docker_host: str | None, *, version: str, timeout: int, pool: int
     return client
 
 
+def is_local(client: Client) -> bool:
+    """Return whether a client's engine runs on this host."""
+    return client.base_url.startswith("http+docker:")
+
+
 def read_features(client: Client, limits: Limits) -> EngineFeatures:
     """Return the engine's features, or the minimum if it does not answer."""
-    is_local = client.base_url.startswith("http+docker:")
     try:
         return EngineFeatures.of(
-            client.info(), runtime=limits.runtime, is_local=is_local, allow_32_bit=limits.allow_32_bit
+            client.info(), runtime=limits.runtime, is_local=is_local(client), allow_32_bit=limits.allow_32_bit
         )
     except ENGINE_ERRORS:
         return EngineFeatures()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from broadway.grader.docker.engine import Client
+from broadway.grader.docker.engine import Client, is_local
 from broadway.grader.ports import Owner
 from broadway.grader.sandbox.process_identity import booted_at
 from broadway.grader.sandbox.profile import LABEL
@@ -14,11 +14,6 @@ def owned_containers(client: Client) -> list[tuple[Mapping[str, Any], Owner]]:
     booted = booted_at() if is_local(client) else 0.0
     listed = client.containers(all=True, filters={"label": [f"{LABEL}grader"]})
     return [(each, _owner(each, booted)) for each in listed]
-
-
-def is_local(client: Client) -> bool:
-    """Return whether a client's engine runs on this host."""
-    return client.base_url.startswith("http+docker:")
 
 
 def _owner(listed: Mapping[str, Any], booted: float) -> Owner:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,19 +13,16 @@ from broadway.domain.artifacts import (
     MAX_REASON,
     MAX_SIZE,
     LeftOut,
-    matches,
-    may_match,
 )
 from broadway.domain.assignment import Stage
 from broadway.domain.bounds import MAX_STAGES
 from broadway.domain.files import FileLimits, FileRefusedError, FileTree, clean_path, shown
-from broadway.grader.grading.files import UnsafeFileError
+from broadway.grader.grading.files import UnsafeFileError, search
 from broadway.grader.grading.workspace import Workspace
 from broadway.grader.sandbox import tree
 from broadway.runtime.crashpoints import Point, reach
 
 BOUNDS = tree.Bounds(entries=20_000, cpu_seconds=2.0, seconds=10.0)  # of a stage's search
-_DIRECTORY = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,37 +118,6 @@ def _found(space: Workspace, patterns: Sequence[str], budget: tree.Budget) -> It
         TooManyFilesError: A limit is reached.
         OSError: A directory cannot be read.
     """
-    roots = {"": space.job, **space.written}
-    found: list[str] = []
-    for path, root in roots.items():
-        names = tuple(path.split("/")) if path else ()
-        if may_match(patterns, names):
-            here = os.open(root, _DIRECTORY)
-            try:
-                found += _walk(here, names, patterns, budget)
-            finally:
-                os.close(here)
-    yield from sorted(set(found))
-
-
-def _walk(here: int, names: tuple[str, ...], patterns: Sequence[str], budget: tree.Budget) -> Iterator[str]:
-    """Yield the matching paths below an open directory; a pattern has few names, so few directories are open."""
-    with os.scandir(here) as entries:
-        listed = []
-        for entry in entries:
-            budget.spend()
-            listed.append(entry.name)
-    for name in listed:
-        path = (*names, name)
-        if matches(patterns, path) and not _is_directory(here, name):
-            yield "/".join(path)
-        if may_match(patterns, path) and _is_directory(here, name):
-            there = os.open(name, _DIRECTORY, dir_fd=here)
-            try:
-                yield from _walk(there, path, patterns, budget)
-            finally:
-                os.close(there)
-
-
-def _is_directory(here: int, name: str) -> bool:
-    return stat.S_ISDIR(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode)
+    roots = {(): space.job, **{tuple(path.split("/")): root for path, root in space.written.items()}}
+    found = {path for names, root in roots.items() for path in search(root, names, patterns, budget)}
+    yield from sorted(found)

@@ -4,11 +4,10 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
+from broadway.domain.artifacts import matches, may_match
 from broadway.grader.sandbox import tree
 
 _DIRECTORY = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
@@ -52,18 +51,20 @@ def read(root: Path, path: str, *, limit: int) -> bytes:
 
 
 def matching(root: Path, pattern: str, *, most: int) -> list[str]:
-    """Return the sorted paths of the files below ``root`` that match a pattern of a path, part by part.
+    """Return the sorted paths of the files below ``root`` that match a pattern of a path, name by name.
 
     Links are not followed, and names with control characters are left out.
 
     Raises:
-        UnsafeFileError: No file matches, or more than ``most``; or the directories have more than ``MAX_ENTRIES``.
+        UnsafeFileError: No file matches, or more than ``most``; or the search has reached a limit.
     """
-    budget = _Budget(MAX_ENTRIES)
-    with contextlib.ExitStack() as stack:
-        descriptor = _open(str(root), tree.SAFE | os.O_DIRECTORY, None, pattern)
-        stack.callback(os.close, descriptor)
-        found = sorted(_matching(descriptor, pattern.split("/"), pattern, budget))
+    budget = tree.Budget(tree.Bounds(entries=MAX_ENTRIES))
+    try:
+        found = sorted(path for path in search(root, (), [pattern], budget) if path.isprintable())
+    except tree.TooManyFilesError as error:
+        raise UnsafeFileError(f"{pattern}: {error}") from None
+    except OSError as error:
+        raise UnsafeFileError(f"{pattern}: {_reason(error)}") from None
     if not found:
         raise UnsafeFileError(f"{pattern}: no file matches")
     if len(found) > most:
@@ -71,39 +72,51 @@ def matching(root: Path, pattern: str, *, most: int) -> list[str]:
     return found
 
 
-@dataclass(slots=True)
-class _Budget:
-    """The number of directory entries that may still be read."""
+def search(root: Path, names: tuple[str, ...], patterns: Sequence[str], budget: tree.Budget) -> Iterator[str]:
+    """Yield the paths that match patterns, of the files below a trusted directory whose own path has ``names``.
 
-    entries: int
+    Links are not followed: one that matches is yielded, and ``read`` refuses it. A directory that this process may not
+    open is left out.
 
-
-def _matching(directory: int, parts: Sequence[str], pattern: str, budget: _Budget) -> Iterator[str]:
-    part, *rest = parts
-    for name in _names(directory, part, pattern, budget):
-        if not rest:
-            yield name
-            continue
-        try:
-            inner = os.open(name, tree.SAFE | os.O_DIRECTORY, dir_fd=directory)
-        except OSError:  # a file or a link
-            continue
-        try:
-            yield from (f"{name}/{each}" for each in _matching(inner, rest, pattern, budget))
-        finally:
-            os.close(inner)
+    Raises:
+        TooManyFilesError: A limit is reached.
+        OSError: A directory cannot be read.
+    """
+    if may_match(patterns, names):
+        yield from _searched(root, None, names, patterns, budget)
 
 
-def _names(directory: int, part: str, pattern: str, budget: _Budget) -> list[str]:
+def _searched(
+    name: Path | str, parent: int | None, names: tuple[str, ...], patterns: Sequence[str], budget: tree.Budget
+) -> Iterator[str]:
+    """Yield the matching paths below a directory; a pattern has few names, so few directories are open."""
+    try:
+        here = os.open(name, tree.SAFE | os.O_DIRECTORY, dir_fd=parent)
+    except PermissionError:
+        return
+    try:
+        for each in _names(here, budget):
+            path = (*names, each)
+            if _is_directory(here, each):
+                if may_match(patterns, path):
+                    yield from _searched(each, here, path, patterns, budget)
+            elif matches(patterns, path):
+                yield "/".join(path)
+    finally:
+        os.close(here)
+
+
+def _names(directory: int, budget: tree.Budget) -> list[str]:
     with os.scandir(directory) as entries:
         found = []
         for entry in entries:
-            budget.entries -= 1
-            if budget.entries < 0:
-                raise UnsafeFileError(f"{pattern}: its directories have more than {MAX_ENTRIES} entries")
-            if entry.name.isprintable() and fnmatchcase(entry.name, part):
-                found.append(entry.name)
+            budget.spend()
+            found.append(entry.name)
     return found
+
+
+def _is_directory(parent: int, name: str) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
 
 
 def check(root: Path, path: str) -> Path:

@@ -7,7 +7,8 @@ from typing import Protocol
 import structlog
 
 from broadway.domain.assignment_settings import AssignmentSettings, SettingsVersion
-from broadway.lifecycle.stores import AssignmentConfigs, CurrentSettings
+from broadway.ingest.commands.hooks import check_groups
+from broadway.lifecycle.stores import AssignmentConfigs, AssignmentRosters, CurrentSettings
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +36,7 @@ class SettingsChanges:
 
     assignments: AssignmentConfigs
     settings: StoredSettings
+    rosters: AssignmentRosters
 
     async def put(
         self, course: str, assignment: str, settings: AssignmentSettings, *, by: str, expected: int | None
@@ -43,10 +45,13 @@ class SettingsChanges:
 
         Raises:
             UnknownAssignmentError: The assignment has no pipelines yet.
+            RejectedError: The roster has a group that is larger than the policy allows.
             SettingsChangedError: The present version is not the ``expected`` one, or changes all the time.
         """
         if await self.assignments.get(course, assignment) is None:
             raise UnknownAssignmentError(assignment)
+        if roster := await self.rosters.get(course, assignment):
+            check_groups(roster, settings)
         for _ in range(TRIES):
             present = await self.settings.current(course, assignment)
             if expected is not None and present.version != expected:

@@ -9,6 +9,7 @@ import structlog
 from broadway.domain.job import Outcome
 from broadway.domain.roster import RosterEntry
 from broadway.domain.run import Run
+from broadway.domain.submission import UPLOADS
 from broadway.domain.webhook import (
     Delivery,
     DeliveryState,
@@ -21,8 +22,8 @@ from broadway.domain.webhook import (
 )
 from broadway.ingest.commands.backlogs import RETRY_AFTER, BacklogFullError
 from broadway.ingest.commands.limits import RejectedError
-from broadway.ingest.commands.stores import DeliveryStore, Quotas, RecentHooks, RecentRosters
-from broadway.ingest.commands.submit import KeyReusedError, RunRequest, Submission, Submissions, run_id_of
+from broadway.ingest.commands.stores import DeliveryStore, HandInRules, Quotas, RecentHooks, RecentRosters
+from broadway.ingest.commands.submit import KeyReusedError, NewRun, NewRuns, RunRequest, run_id_of
 from broadway.lifecycle.announce import Announcements
 from broadway.lifecycle.orders import Orders
 from broadway.lifecycle.steps import RunSteps
@@ -50,9 +51,10 @@ class Decider:
     quotas: Quotas
     runs: RunSteps
     jobs: JobsOfRuns
-    submissions: Submissions
+    new_runs: NewRuns
     orders: Orders
     announcements: Announcements
+    rules: HandInRules
 
     async def decide(self, delivery: Delivery) -> Delivery:
         """Decide a delivery, and start its run if it is accepted. Safe to repeat, and to run concurrently."""
@@ -91,10 +93,14 @@ class Decider:
         return await self._start(delivery, push, hook, key, env=job_env(entry, push, delivery, student), **fields)
 
     async def _settle_unless_due(self, delivery: Delivery, hook: Hook, student: str, run_id: str) -> Delivery | None:
-        """Settle a submission that a later one or the student's quota keeps from a run; return None for any other."""
+        """Settle a submission that a later one, the policy or the quota keeps from a run; return None for any other."""
         if hook.config.only_latest and (later := await self._later(delivery, student)):
             reason = f"a later submission came before it was looked at: {later}"
             return await self._settle(delivery, DeliveryState.SUPERSEDED, reason=reason, student=student)
+        if not hook.name.startswith(UPLOADS):  # an upload was taken when it was stored
+            ruling = await self.rules.ruling(hook.course, delivery.assignment, student, delivery.received_at)
+            if not ruling.is_taken:
+                return await self._settle(delivery, DeliveryState.REFUSED, reason=ruling.text, student=student)
         if hook.config.quota and (until := await self._may_submit_at(delivery, hook.config.quota, student, run_id)):
             reason = f"{hook.config.quota.submissions} submissions in {hook.config.quota.seconds:g} s are allowed"
             return await self._settle(delivery, DeliveryState.LIMITED, reason=reason, student=student, retry_at=until)
@@ -106,7 +112,7 @@ class Decider:
         """Return the reason why a delivery may not set its variables, or None."""
         if not push.delivered:
             return None
-        config = await self.submissions.assignments.get(delivery.course, delivery.assignment)
+        config = await self.new_runs.assignments.get(delivery.course, delivery.assignment)
         stages = (config or {}).get("student_pipeline") or []
         layers = [(config or {}).get("env"), *(stage.get("env") for stage in stages if stage), entry and entry.env]
         return hook.refuses(push, taken={name for env in layers for name in env or {}})
@@ -157,7 +163,7 @@ class Decider:
         if push.student is None:
             entry = roster.of_repository(push.repository_id, push.repository or "") if roster else None
         else:
-            entry = roster.of_student(push.student) if roster else None
+            entry = (roster.of_student(push.student) or roster.of_person(push.student)) if roster else None
             if roster is None:
                 return None, push.student
         return entry, entry.student if entry else None
@@ -178,8 +184,8 @@ class Decider:
         }
         try:
             request = RunRequest(students_env=[env])
-            submission = Submission(course, delivery.assignment, request, trigger, delivery.traceparent)
-            submitted = await self.submissions.submit(submission, key=key)
+            new_run = NewRun(course, delivery.assignment, request, trigger, delivery.traceparent)
+            stored = await self.new_runs.submit(new_run, key=key)
         except BacklogFullError as error:
             until = now() + timedelta(seconds=RETRY_AFTER)
             why = {"reason": str(error), "retry_at": until, "student": fields["student"]}
@@ -193,8 +199,8 @@ class Decider:
             known = await self.runs.summary(fields["run_id"])
             return await self._settle_known(delivery, hook, known.trigger if known else None, **fields)
         await reach(Point.PUSH_RUN_STORED)
-        if submitted.step:
-            self.announcements.step(submitted.step)
+        if stored.step:
+            self.announcements.step(stored.step)
         return await self._accept(delivery, hook, **fields)
 
     async def _settle_known(self, delivery: Delivery, hook: Hook, trigger: Any, **fields: Any) -> Delivery:

@@ -13,7 +13,8 @@ import structlog
 
 from broadway.domain.assignment_settings import AssignmentSettings, Start
 from broadway.domain.submission import UPLOADS, Submission, hook_of_uploads, push_of
-from broadway.domain.webhook import Delivery, Hook, Push
+from broadway.domain.webhook import Delivery, Hook
+from broadway.ingest.commands.receive import Arrival
 from broadway.ingest.commands.stores import RecentHooks
 from broadway.lifecycle.stores import CurrentSettings
 from broadway.ports import Retry, StoreError
@@ -41,16 +42,7 @@ class DueSubmissions(Protocol):
 class Deliveries(Protocol):
     """Receives deliveries; see ``Receiver``."""
 
-    async def receive(
-        self,
-        hook: Hook,
-        message: Push,
-        *,
-        delivery_id: str,
-        body: bytes,
-        traceparent: str | None = None,
-        received_at: datetime | None = None,
-    ) -> tuple[Delivery, bool]:
+    async def receive(self, arrival: Arrival) -> tuple[Delivery, bool]:
         """Store a delivery, then decide it unless that takes too long."""
 
 
@@ -87,14 +79,9 @@ class GradingStarts:
         delivery = None
         if settings.starts is Start.AT_ONCE:
             hook = hook_of_uploads(submission.course, submission.assignment, settings)
-            delivery, _ = await self.deliveries.receive(
-                hook,
-                push_of(submission),
-                delivery_id=submission.id,
-                body=b"",
-                traceparent=submission.traceparent,
-                received_at=submission.at,
-            )
+            push, trace = push_of(submission), submission.traceparent
+            arrival = Arrival(hook, push, submission.id, traceparent=trace, received_at=submission.at)
+            delivery, _ = await self.deliveries.receive(arrival)
             await reach(Point.UPLOAD_DELIVERED)
         await self.submissions.settle(submission.id)
         return delivery

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from broadway.domain.assignment_settings import AssignmentSettings
 from broadway.domain.course import Course
 from broadway.domain.roster import Roster, UnusableRosterError
 from broadway.domain.webhook import Hook, HookFormat
@@ -15,7 +16,7 @@ from broadway.ingest.commands.limits import (
     check_id,
     check_not_reserved,
 )
-from broadway.lifecycle.stores import AssignmentRosters
+from broadway.lifecycle.stores import AssignmentRosters, CurrentSettings
 
 
 class HookRegistry(Protocol):
@@ -52,6 +53,7 @@ class HookSettings:
     hooks: HookRegistry
     rosters: RosterRegistry
     limits: Limits
+    settings: CurrentSettings
 
     async def put(self, hook: Hook, course: Course) -> None:
         """Create or replace a hook of a course.
@@ -78,7 +80,8 @@ class HookSettings:
         Raises:
             InvalidEnvError: No program can have the variables of an entry, or it sets one of Broadway's own.
             QuotaError: The roster has more students than a run may have.
-            RejectedError: An entry, or the whole roster, matches no submission to one of the course's hooks.
+            RejectedError: An entry, or the whole roster, matches no submission to one of the course's hooks; or a group
+                is larger than the assignment's policy allows.
             UnstorableError: The roster is too large for the store; the earlier one stays.
         """
         check_id("assignment", assignment)
@@ -86,6 +89,7 @@ class HookSettings:
         if len(roster.students) > most:
             raise QuotaError(f"students: the roster has {len(roster.students)} students, {most} are allowed")
         check_roster(roster)
+        check_groups(roster, (await self.settings.current(course.id, assignment)).settings)
         for hook in await self.hooks.of_course(course.id):
             if hook.config.assignment == assignment:
                 _check_pair(hook, roster)
@@ -104,6 +108,19 @@ def check_roster(roster: Roster) -> None:
         check_not_reserved(f"students.{index}.env", entry.env)
     try:
         roster.check_entries()
+    except UnusableRosterError as error:
+        raise RejectedError(str(error)) from error
+
+
+def check_groups(roster: Roster, settings: AssignmentSettings) -> None:
+    """Return if no group is larger than an assignment's policy allows.
+
+    Raises:
+        RejectedError: One is.
+    """
+    groups = settings.policy.groups
+    try:
+        roster.check_groups(groups.max if groups else None)
     except UnusableRosterError as error:
         raise RejectedError(str(error)) from error
 

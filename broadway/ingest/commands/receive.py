@@ -32,6 +32,39 @@ KEPT_BODY = 64 * 1024  # bytes; larger bodies are not kept for the course staff
 
 
 @dataclass(frozen=True, slots=True)
+class Arrival:
+    """A delivery as it arrives at a hook.
+
+    ``received_at`` is the submission's time, if that is earlier than now, as that of an upload's beginning.
+    """
+
+    hook: Hook
+    message: Push | Ignored
+    delivery_id: str
+    body: bytes = b""
+    traceparent: str | None = None
+    received_at: datetime | None = None
+
+    def delivery(self, at: datetime, *, due_at: datetime) -> Delivery:
+        """Return the delivery that arrives at ``at``, to be stored; it is due at a time unless it is ignored."""
+        hook, pushed = self.hook, isinstance(self.message, Push)
+        return Delivery(
+            id=delivery_key(hook.course, hook.name, self.delivery_id),
+            course=hook.course,
+            hook=hook.name,
+            assignment=hook.config.assignment,
+            delivery_id=self.delivery_id,
+            received_at=self.received_at or at,
+            state=DeliveryState.RECEIVED if pushed else DeliveryState.IGNORED,
+            push=self.message if isinstance(self.message, Push) else None,
+            reason="" if isinstance(self.message, Push) else self.message.reason,
+            due_at=due_at if pushed else None,
+            body=self.body.decode("utf-8", "replace") if len(self.body) <= KEPT_BODY else None,
+            traceparent=self.traceparent,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Receiver:
     """Stores deliveries and hands them over to be decided."""
 
@@ -44,27 +77,14 @@ class Receiver:
     answer_within: float = ANSWER_WITHIN
     _arrived: Counter[tuple[str, str]] = field(default_factory=Counter)  # new deliveries by course and hook
 
-    async def receive(
-        self,
-        hook: Hook,
-        message: Push | Ignored,
-        *,
-        delivery_id: str,
-        body: bytes,
-        traceparent: str | None = None,
-        received_at: datetime | None = None,
-    ) -> tuple[Delivery, bool]:
+    async def receive(self, arrival: Arrival) -> tuple[Delivery, bool]:
         """Store a delivery, then wait a moment for its decision; return it, and whether it was undecided.
-
-        ``received_at`` is the submission's time, if that is earlier than now, as that of an upload's beginning.
 
         Raises:
             UnstorableError: The delivery is too large for the store; nothing is stored.
         """
         until = time.monotonic() + self.answer_within
-        delivery, is_new = await self.keep(
-            hook, message, delivery_id=delivery_id, body=body, traceparent=traceparent, received_at=received_at
-        )
+        delivery, is_new = await self.keep(arrival)
         return await self._decided(delivery, until=until), is_new
 
     async def receive_again(self, delivery: Delivery) -> tuple[Delivery, bool]:
@@ -81,16 +101,7 @@ class Receiver:
         done, _ = await asyncio.wait([coming], timeout=max(0, until - time.monotonic()))
         return (coming.result() if done else None) or delivery
 
-    async def keep(
-        self,
-        hook: Hook,
-        message: Push | Ignored,
-        *,
-        delivery_id: str,
-        body: bytes,
-        traceparent: str | None = None,
-        received_at: datetime | None = None,
-    ) -> tuple[Delivery, bool]:
+    async def keep(self, arrival: Arrival) -> tuple[Delivery, bool]:
         """Store a delivery unless it is stored already; return it as stored, and whether it must be decided.
 
         A stored delivery must be decided again if its decision is not final, such as after a used-up quota.
@@ -98,21 +109,9 @@ class Receiver:
         Raises:
             UnstorableError: The delivery is too large for the store; nothing is stored.
         """
-        at = now()
-        pushed = isinstance(message, Push)
-        arrived = Delivery(
-            id=delivery_key(hook.course, hook.name, delivery_id),
-            course=hook.course,
-            hook=hook.name,
-            assignment=hook.config.assignment,
-            delivery_id=delivery_id,
-            received_at=received_at or at,
-            state=DeliveryState.RECEIVED if pushed else DeliveryState.IGNORED,
-            push=message if isinstance(message, Push) else None,
-            reason="" if isinstance(message, Push) else message.reason,
-            due_at=self.undecided.due_at(hook.course, at, received_at=received_at or at) if pushed else None,
-            body=body.decode("utf-8", "replace") if len(body) <= KEPT_BODY else None,
-            traceparent=traceparent,
+        at, hook = now(), arrival.hook
+        arrived = arrival.delivery(
+            at, due_at=self.undecided.due_at(hook.course, at, received_at=arrival.received_at or at)
         )
         with self.undecided.arriving():
             delivery, is_new = await self.deliveries.keep(arrived)

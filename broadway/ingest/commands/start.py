@@ -15,10 +15,10 @@ from broadway.domain.run import Run
 from broadway.domain.submission import VARIABLE, LatestSubmission
 from broadway.ingest.commands.limits import check_not_reserved
 from broadway.ingest.commands.submit import (
+    NewRun,
+    NewRuns,
     RunRequest,
-    Submission,
-    Submissions,
-    Submitted,
+    StoredRun,
     digest_of,
     run_id_of,
 )
@@ -72,7 +72,7 @@ class LatestSubmissions(Protocol):
 class RunStarts:
     """Stores runs and announces their first steps, in that order."""
 
-    submissions: Submissions
+    new_runs: NewRuns
     runs: RunSteps
     assignments: AssignmentConfigs
     rosters: AssignmentRosters
@@ -86,13 +86,13 @@ class RunStarts:
 
         Raises:
             RejectedError: The run does not fit the assignment, or is not allowed; nothing is stored.
-            KeyReusedError: Another submission had that key; nothing is stored.
+            KeyReusedError: Another request had that key; nothing is stored.
             UnstorableError: The run is too large for the store; nothing is stored.
         """
-        submission = Submission(course, assignment, request, traceparent=traceparent)
-        submitted = await self.submissions.submit(submission, key=key)
-        self._begin(submitted, course=course.id, students=len(request.students_env))
-        return submitted.run_id
+        new_run = NewRun(course, assignment, request, traceparent=traceparent)
+        stored = await self.new_runs.submit(new_run, key=key)
+        self._begin(stored, course=course.id, students=len(request.students_env))
+        return stored.run_id
 
     async def start_over_roster(
         self, course: Course, assignment: str, order: RunOrder, *, key: str | None, traceparent: str
@@ -111,33 +111,33 @@ class RunStarts:
         """
         if await self.assignments.get(course.id, assignment) is None:
             raise NoAssignmentError(NO_SUCH_ASSIGNMENT)
-        submitted = await self._repeated(course.id, assignment, order, key) if key else None
-        if submitted is None:
+        stored = await self._repeated(course.id, assignment, order, key) if key else None
+        if stored is None:
             _check_reserved(order)
             request = await self._resolve(course.id, assignment, order)
-            submission = Submission(course, assignment, request, traceparent=traceparent, asked=order)
-            submitted = await self.submissions.submit(submission, key=key)
-        run = await self.runs.summary(submitted.run_id)
+            new_run = NewRun(course, assignment, request, traceparent=traceparent, asked=order)
+            stored = await self.new_runs.submit(new_run, key=key)
+        run = await self.runs.summary(stored.run_id)
         if run is not None and run.students is None:  # an earlier version stored it
-            run = await self.runs.get(submitted.run_id)
+            run = await self.runs.get(stored.run_id)
         if run is None:
             raise NoRunError(RUN_NOT_FOUND)
         run = replace(run, students=len(run.students_env) if run.students is None else run.students)
-        self._begin(submitted, course=course.id, students=run.students or 0)
+        self._begin(stored, course=course.id, students=run.students or 0)
         return run
 
-    async def _repeated(self, course: str, assignment: str, order: RunOrder, key: str) -> Submitted | None:
+    async def _repeated(self, course: str, assignment: str, order: RunOrder, key: str) -> StoredRun | None:
         given = order.students_env or (order.students if isinstance(order.students, list) else ())
         digest = await beside(len(given), digest_of, assignment, order)
-        return await self.submissions.repeated(run_id_of(course, key), digest)
+        return await self.new_runs.repeated(run_id_of(course, key), digest)
 
-    def _begin(self, submitted: Submitted, *, course: str, students: int) -> None:
-        fault_history.note("submitted", run=submitted.run_id, course=course, students=students)
-        if step := submitted.step:
+    def _begin(self, stored: StoredRun, *, course: str, students: int) -> None:
+        fault_history.note("submitted", run=stored.run_id, course=course, students=students)
+        if step := stored.step:
             jobs = len(step.queued) if step.is_stored else students
             log.info("run submitted", assignment=step.run.assignment, jobs=jobs, **step.run.context)
             promised = 0 if step.is_stored else students
-            backlogs = self.submissions.backlogs
+            backlogs = self.new_runs.backlogs
             backlogs.promise(course, promised)
             self.announcements.step(step, then=lambda: backlogs.fulfil(course, promised))
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
+from broadway.domain.hand_in import Ruling
 from broadway.domain.roster import Roster
 from broadway.domain.run import PlannedJob
 from broadway.domain.webhook import Delivery, Hook, Quota
@@ -68,6 +69,13 @@ class DeliveryStore(Protocol):
 
     async def of_student(self, course: str, assignment: str, student: str) -> list[Delivery]:
         """Return a student's accepted deliveries, in the order of their first arrival."""
+
+
+class HandInRules(Protocol):
+    """The rules by which submissions are taken."""
+
+    async def ruling(self, course: str, assignment: str, name: str, at: datetime, identity: str = "") -> Ruling:
+        """Return the decision on a submission of a student or a group, by its first receipt and its id."""
 
 
 class UndecidedStore(Protocol):

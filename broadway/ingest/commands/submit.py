@@ -1,4 +1,4 @@
-"""Submissions: check them, and store their runs. Pure of HTTP."""
+"""New runs: check the requests for them, and store them. Pure of HTTP."""
 
 import asyncio
 import hashlib
@@ -39,12 +39,12 @@ class RunRequest(BaseModel):
 
 
 class KeyReusedError(ValueError):
-    """A submission has the idempotency key of a different one."""
+    """A request has the idempotency key of a different one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Submission:
-    """A submission. ``trigger`` describes its webhook delivery, if any, and ``traceparent`` is its request's.
+class NewRun:
+    """A request for a run. ``trigger`` describes its webhook delivery, if any, and ``traceparent`` is its request's.
 
     ``asked`` is the client's own body if ``request`` was derived from it, as for all students of a roster.
     """
@@ -63,7 +63,7 @@ class Submission:
 
 
 @dataclass(frozen=True, slots=True)
-class Submitted:
+class StoredRun:
     """A stored run, and its first step, which the caller must announce; None if another request announces it."""
 
     run_id: str
@@ -72,15 +72,15 @@ class Submitted:
 
 @dataclass(slots=True, weakref_slot=True)
 class _Keyed:
-    """The submissions with one key that are in progress: they take turns, and repeats share the first one's run."""
+    """The requests with one key that are in progress: they take turns, and repeats share the first one's run."""
 
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Submissions:
-    """Checks submissions and stores their runs, one run per idempotency key."""
+class NewRuns:
+    """Checks requests for runs and stores these, one run per idempotency key."""
 
     assignments: AssignmentConfigs
     runs: RunSteps
@@ -89,80 +89,80 @@ class Submissions:
     backlogs: Backlogs
     _keyed: WeakValueDictionary[str, _Keyed] = field(default_factory=WeakValueDictionary)
 
-    async def submit(self, submission: Submission, *, key: str | None = None) -> Submitted:
+    async def submit(self, new_run: NewRun, *, key: str | None = None) -> StoredRun:
         """Store a run and the jobs of its first phase, so that every read shows them.
 
         The jobs of a run with more than ``AT_ONCE`` students are stored when its step is announced.
 
-        ``key`` is the client's name for this submission: repeats with it make one run.
+        ``key`` is the client's name for this run: repeats with it make one run.
 
         Raises:
             RejectedError: The run does not fit the assignment, or it or its config exceeds a limit; nothing is stored.
-            KeyReusedError: Another submission had that key; nothing is stored.
+            KeyReusedError: Another request had that key; nothing is stored.
             UnstorableError: The run is too large for the store; nothing is stored.
         """
         if key is None:
-            return await self._store(token_hex(12), submission)
-        run_id = run_id_of(submission.course.id, key)
-        digest = await beside(len(submission.request.students_env), lambda: submission.digest)
+            return await self._store(token_hex(12), new_run)
+        run_id = run_id_of(new_run.course.id, key)
+        digest = await beside(len(new_run.request.students_env), lambda: new_run.digest)
         keyed = self._keyed.setdefault(run_id, _Keyed())
         async with keyed.turn:
             if keyed.digest == digest:
-                return Submitted(run_id, None)
-            submitted = await self._store_once(run_id, submission, digest)
+                return StoredRun(run_id, None)
+            stored = await self._store_once(run_id, new_run, digest)
             keyed.digest = digest
-        return submitted
+        return stored
 
-    async def repeated(self, run_id: str, digest: str) -> Submitted | None:
-        """Return the result of an earlier submission with the same idempotency key, or None.
+    async def repeated(self, run_id: str, digest: str) -> StoredRun | None:
+        """Return the result of an earlier request with the same idempotency key, or None.
 
         ``run_id`` is the id that the key gives a run.
 
         Raises:
-            KeyReusedError: The earlier submission had a different body.
+            KeyReusedError: The earlier request had a different body.
         """
         known = await _known(run_id, digest, self.runs)
         if known and known.publish_at and (known.students or 0) <= AT_ONCE:
             # The process that stored the run may have died before it stored the jobs.
             await complete(run_id, runs=self.runs, jobs=self.jobs)
-        return Submitted(run_id, None) if known else None
+        return StoredRun(run_id, None) if known else None
 
-    async def _store_once(self, run_id: str, submission: Submission, digest: str) -> Submitted:
+    async def _store_once(self, run_id: str, new_run: NewRun, digest: str) -> StoredRun:
         try:
-            submitted = await self._store(run_id, submission, digest)
+            stored = await self._store(run_id, new_run, digest)
         except RejectedError:
-            # The assignment may have changed since an earlier submission with this key was accepted.
+            # The assignment may have changed since an earlier request with this key was accepted.
             if await _known(run_id, digest, self.runs) is None:
                 raise
-            return Submitted(run_id, None)
-        if submitted.step:
-            return submitted
-        return await self.repeated(run_id, digest) or Submitted(run_id, None)
+            return StoredRun(run_id, None)
+        if stored.step:
+            return stored
+        return await self.repeated(run_id, digest) or StoredRun(run_id, None)
 
-    async def _store(self, run_id: str, submission: Submission, digest: str | None = None) -> Submitted:
-        run = await self._new_run(run_id, submission)
+    async def _store(self, run_id: str, new_run: NewRun, digest: str | None = None) -> StoredRun:
+        run = await self._new_run(run_id, new_run)
         await reach(Point.SUBMIT_CHECKED)
-        return Submitted(run_id, await begin(replace(run, request_digest=digest), runs=self.runs, jobs=self.jobs))
+        return StoredRun(run_id, await begin(replace(run, request_digest=digest), runs=self.runs, jobs=self.jobs))
 
-    async def _new_run(self, run_id: str, submission: Submission) -> Run:
-        course, request = submission.course, submission.request
-        config = await self.assignments.get(course.id, submission.assignment)
+    async def _new_run(self, run_id: str, new_run: NewRun) -> Run:
+        course, request = new_run.course, new_run.request
+        config = await self.assignments.get(course.id, new_run.assignment)
         if config is None:
             raise RejectedError("assignment configuration not found")
         limits, students = self.limits.of_course(course), len(request.students_env)
-        run = await beside(students, self._checked, run_id, submission, config, limits)
+        run = await beside(students, self._checked, run_id, new_run, config, limits)
         await self.backlogs.demand_room(course.id, max(1, students), most=limits.waiting_jobs)
         return run
 
-    def _checked(self, run_id: str, submission: Submission, config: Mapping[str, Any], limits: Limits) -> Run:
-        """Return the run of a submission if it fits its assignment, the limits and the store."""
-        course, request = submission.course, submission.request
+    def _checked(self, run_id: str, new_run: NewRun, config: Mapping[str, Any], limits: Limits) -> Run:
+        """Return a new run if it fits its assignment, the limits and the store."""
+        course, request = new_run.course, new_run.request
         _check_fit(config, request, limits)
         given = request.model_fields_set
         run = Run(
             id=run_id,
             course=course.id,
-            assignment=submission.assignment,
+            assignment=new_run.assignment,
             state=RunState.READY,
             started_at=datetime.now(UTC),
             config=allowed(config, limits, course=course.id),
@@ -170,8 +170,8 @@ class Submissions:
             pre_processing_env=request.pre_processing_env if "pre_processing_env" in given else None,
             post_processing_env=request.post_processing_env if "post_processing_env" in given else None,
             pool=course.pool,
-            trigger=submission.trigger,
-            traceparent=submission.traceparent or trace.begun(),
+            trigger=new_run.trigger,
+            traceparent=new_run.traceparent or trace.begun(),
             students=len(request.students_env),
         )
         check_jobs(run)
@@ -192,10 +192,10 @@ def run_id_of(course_id: str, key: str) -> str:
 
 
 async def _known(run_id: str, digest: str, runs: RunSteps) -> Run | None:
-    """Return the run of an earlier submission with the same key, or None.
+    """Return the run of an earlier request with the same key, or None.
 
     Raises:
-        KeyReusedError: That submission had a different digest.
+        KeyReusedError: That request had a different digest.
     """
     known = await runs.summary(run_id)
     if known and known.request_digest != digest:

@@ -12,6 +12,7 @@ MAX_OF_COURSE = 200  # valid tokens
 MAX_OF_STUDENT = 20  # valid tokens
 OF_COURSES = (TokenKind.COURSE, TokenKind.QUERY)
 OF_STUDENTS = (TokenKind.STUDENT,)
+OF_STUDENTS_AND_LINKS = (TokenKind.STUDENT, TokenKind.LINK)
 NOTHING_TO_REVOKE = "there is no such token, or it is revoked already"
 
 

@@ -6,16 +6,19 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO, Protocol
 
 from broadway.domain.assignment_settings import FileRules
 from broadway.domain.files import Content, FileLimits, FileTree, SubmittedFile, clean_path, is_litter, without_top
+from broadway.domain.hand_in import Ruling
 from broadway.domain.submission import Submission, digest_of_files, submission_id
 from broadway.domain.webhook import Delivery
 from broadway.ingest.commands.grade_submissions import GRACE, GradingStarts
 from broadway.ingest.commands.limits import Limits, QuotaError
+from broadway.ingest.commands.stores import HandInRules
 from broadway.ingest.unpacking.unpack import UnpackedFile
 from broadway.lifecycle.stores import CoursesById, CurrentSettings, SubmissionsById
 from broadway.ports import UnstorableError
@@ -26,6 +29,14 @@ from broadway.runtime.crashpoints import Point, reach
 ARCHIVES = (".zip", ".tar.gz", ".tgz")
 RECOUNT_AFTER = 60.0  # seconds between corrections of a course's bytes, since each reads all of its submissions
 STORED_AT_ONCE = 2  # submissions whose contents are written at the same time, since each needs memory
+
+
+class NotTakenError(Exception):
+    """The policy of the assignment does not take a submission of this moment; the text is for the student."""
+
+    def __init__(self, ruling: Ruling) -> None:
+        super().__init__(ruling.text)
+        self.next_at = ruling.next_at
 
 
 class UploadKeyReusedError(ValueError):
@@ -178,6 +189,7 @@ class Uploads:
     unpacker: ArchiveUnpacker
     room: Room
     grading: GradingStarts
+    rules: HandInRules
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STORED_AT_ONCE))
 
     async def hand_in(self, upload: Upload) -> HandedIn:
@@ -186,20 +198,22 @@ class Uploads:
         A stored submission is graded: by this call, by its repetition, or by the sweep of ``GradingStarts``.
 
         Raises:
+            NotTakenError: The assignment does not take a submission of this student now; nothing is stored.
             FileRefusedError: The assignment does not take these files; nothing is stored.
             UploadKeyReusedError: The idempotency key belongs to other files.
             QuotaError: The course has no room for more files.
             UnstorableError: The submission is too large for the store.
         """
-        at = now()
+        at, key = now(), upload.key if upload.key is not None else token_hex(12)
+        identity = submission_id(upload.course, upload.assignment, upload.student, key)
+        await self._demand_taken(upload, at, identity)
         settings = (await self.settings.current(upload.course, upload.assignment)).settings
         rules = settings.files
         async with self._files(upload.files, rules) as (placed, archive):
             files = [each.file for each in placed]
             rules.check([file.path for file in files])
-            key = upload.key if upload.key is not None else token_hex(12)
             submission = Submission(
-                id=submission_id(upload.course, upload.assignment, upload.student, key),
+                id=identity,
                 course=upload.course,
                 assignment=upload.assignment,
                 student=upload.student,
@@ -218,6 +232,18 @@ class Uploads:
         result = metrics.HandedIn.ACCEPTED if is_new else metrics.HandedIn.REPEATED
         metrics.SUBMISSIONS.labels(submission.course, result).inc()
         return HandedIn(submission, is_new, await self.grading.begin(submission, settings))
+
+    async def _demand_taken(self, upload: Upload, at: datetime, identity: str) -> None:
+        """Return if the policy takes a submission, or it is stored already.
+
+        Raises:
+            NotTakenError: It is refused.
+        """
+        if upload.key is not None and await self.submissions.get(upload.course, identity):
+            return
+        ruling = await self.rules.ruling(upload.course, upload.assignment, upload.student, at, identity)
+        if not ruling.is_taken:
+            raise NotTakenError(ruling)
 
     async def _store(self, submission: Submission, placed: Sequence[_Placed], *, may_be_known: bool) -> bool:
         """Store a submission with its contents if its course has room; return False if its id is taken."""

@@ -69,7 +69,7 @@ async def _keep(request: Request, deps: Deps, rights: Rights, before: Any, answe
         address=request.client.host if request.client else "",
         operation=rights.operation,
         object=request.url.path[:1000],
-        course=request.path_params.get("course"),
+        course=request.path_params.get("course") or principal.course,
         status=answer.status_code if answer else FAILED,
         given=described_body(given_body(request)),
         before=described(before),

@@ -104,6 +104,12 @@ class Authenticator:
             raise Refused(404, "there is no such course")
         return access
 
+    async def people_of(self, token: str) -> list[Access]:
+        """Return the accesses that a pasted token gives to people, the one with most rights first."""
+        rights = Rights((Auth.OPERATOR, Auth.COURSE, Auth.STUDENT))
+        found = await self._anywhere(token, rights)
+        return sorted((each for each in found if each.principal.kind in rights.kinds), key=_rank)
+
     async def _of_grader(self, request: Request, token: str, rights: Rights) -> Access:
         grader_id = request.path_params["worker_id"]
         if Auth.JOIN in rights.auth:
@@ -150,6 +156,10 @@ class Authenticator:
         if is_secret(token, SecretPrefix.GRADER) and (grader := await self.graders.of_secret(token)):
             found.append(Principal(Kind.GRADER, grader.id, grader=grader.id))
         return found
+
+
+def _rank(access: Access) -> int:
+    return list(Kind).index(access.principal.kind)
 
 
 def bearer_token(request: Request) -> str:

@@ -79,14 +79,33 @@ def check_encoding(request: Request) -> None:
     Raises:
         UnsupportedBodyError: It is compressed, or in another charset.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        raise UnsupportedBodyError(f"Content-Encoding: {_shorten(encoding)}: send the body as it is, without encoding")
+    _check_coding(request)
     media_type = Message()
     media_type["content-type"] = request.headers.get("content-type", "")
     charset = str(media_type.get_param("charset", "utf-8")).lower()
     if charset not in _CHARSETS:
         raise UnsupportedBodyError(f"Content-Type: the charset {_shorten(charset)} is not read: send UTF-8")
+
+
+def _check_coding(request: Request) -> None:
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise UnsupportedBodyError(f"Content-Encoding: {_shorten(encoding)}: send the body as it is, without encoding")
+
+
+async def read_file(request: Request, *, limit: int) -> bytes:
+    """Return a file that is a request's body, of ``limit`` bytes at most, in whatever charset.
+
+    Raises:
+        UnsupportedBodyError: It is compressed, or a part of a form.
+        BodyTooLargeError: As for ``raw_body``, and so are other errors.
+    """
+    _check_coding(request)
+    if request.headers.get("content-type", "").strip().lower().startswith("multipart/"):
+        raise UnsupportedBodyError("Content-Type: expected the file itself as the body, not a form")
+    body = await raw_body(request, limit=limit)
+    request.state.given = body  # for the audit log
+    return body
 
 
 def given_body(request: Request) -> bytes:

@@ -11,15 +11,22 @@ from broadway.ingest.commands.admission import Admission
 from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
+from broadway.ingest.commands.claims import StudentClaims
+from broadway.ingest.commands.extensions import ExtensionChanges
+from broadway.ingest.commands.grade_adjustments import GradeAdjusting
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
+from broadway.ingest.commands.grades import GradeChanges
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
+from broadway.ingest.commands.regrade import Regrades
+from broadway.ingest.commands.regrade_steps import RegradeSteps
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
+from broadway.ingest.commands.sign_in import SignIn
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.tokens import TokenSettings
 from broadway.ingest.commands.upload import Uploads
@@ -57,16 +64,23 @@ class Deps:
     authenticator: Authenticator
     auditor: Auditor
     tokens: TokenSettings
+    sign_in: SignIn
     reads: Reads
     registration: Registration
     assignment_settings: SettingsChanges
+    extensions: ExtensionChanges
+    claims: StudentClaims
     uploads: Uploads
     artifacts: ArtifactUploads
     submission_removal: SubmissionRemoval
     hook_settings: HookSettings
     starts: RunStarts
+    grade_changes: GradeChanges
+    grade_adjusting: GradeAdjusting
     orders: Orders
     reruns: Reruns
+    regrades: Regrades
+    regrade_steps: RegradeSteps
     receiver: Receiver
     admission: Admission
     joins: GraderJoins

@@ -1,8 +1,9 @@
 """Files of students as responses: attachments that no browser shows or runs, with ranges and entity tags."""
 
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -32,7 +33,14 @@ class _Part:
 
 
 def attachment(
-    request: Request, *, name: str, size: int, tag: str, content: Callable[[int, int], AsyncIterator[bytes]]
+    request: Request,
+    *,
+    name: str,
+    size: int,
+    tag: str,
+    content: Callable[[int, int], AsyncIterator[bytes]],
+    media_type: str = "application/octet-stream",
+    more: Mapping[str, str] = MappingProxyType({}),
 ) -> Response:
     """Return a file as a response: all of it, or the range that the request asks for; 304 if the client has it.
 
@@ -42,22 +50,24 @@ def attachment(
         size: Its bytes.
         tag: Its entity tag, without quotes.
         content: Yields its bytes from a start to before an end.
+        media_type: Its type, with its charset.
+        more: Further headers of the answer.
 
     Raises:
         Refused: 416, the range is outside of the file.
         LimitError: Other clients read so many files that there is no memory for one more.
     """
-    headers = {**CORS, **SAFE, "ETag": f'"{tag}"', "Accept-Ranges": "bytes", "Content-Disposition": _disposition(name)}
+    headers = {**_headers(name), **more, "ETag": f'"{tag}"', "Accept-Ranges": "bytes"}
     if _has(request.headers.get("if-none-match"), tag):
         return Response(status_code=304, headers=headers)
     part = _range(request, size, tag)
-    _hold(request, min(size, PART))
+    hold(request, min(size, PART))
     if part is None:
         headers["Content-Length"] = str(size)
-        return StreamingResponse(content(0, size), headers=headers, media_type="application/octet-stream")
+        return StreamingResponse(content(0, size), headers=headers, media_type=media_type)
     headers["Content-Length"] = str(part.end - part.start)
     headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{size}"
-    return StreamingResponse(content(part.start, part.end), 206, headers, media_type="application/octet-stream")
+    return StreamingResponse(content(part.start, part.end), 206, headers, media_type=media_type)
 
 
 async def stored_file(request: Request, deps: Deps, *, name: str, size: int, sha256: str) -> Response:
@@ -82,14 +92,31 @@ def streamed(request: Request, *, name: str, media_type: str, content: AsyncIter
     Raises:
         LimitError: Other clients read so many files that there is no memory for one more.
     """
-    _hold(request, PART)
-    headers = {**CORS, **SAFE, "Content-Disposition": _disposition(name)}
-    return StreamingResponse(content, headers=headers, media_type=media_type)
+    hold(request, PART)
+    return StreamingResponse(content, headers=_headers(name), media_type=media_type)
 
 
-def _hold(request: Request, size: int) -> None:
-    """Count the bytes that an answer holds until its client has read it: a part, and its copy for the connection."""
+def made(request: Request, data: bytes, *, name: str, media_type: str, more: Mapping[str, str]) -> Response:
+    """Return an attachment that was made for this request, with further headers.
+
+    Raises:
+        LimitError: Other clients read so many files that there is no memory for one more.
+    """
+    hold(request, len(data))
+    return Response(data, headers={**_headers(name), **more}, media_type=media_type)
+
+
+def hold(request: Request, size: int) -> None:
+    """Count the bytes that an answer holds until its client has read it: a part, and its copy for the connection.
+
+    Raises:
+        LimitError: Other clients read so many files that there is no memory for one more.
+    """
     visit_of(request).memory.take(2 * size)
+
+
+def _headers(name: str) -> dict[str, str]:
+    return {**CORS, **SAFE, "Content-Disposition": _disposition(name)}
 
 
 def _disposition(name: str) -> str:

@@ -19,8 +19,9 @@ from broadway.ingest.http.auditing import audited
 from broadway.ingest.http.auth import Access, grant
 from broadway.ingest.http.deps import Deps, Handler
 from broadway.ingest.http.errors import RETRY_AFTER, failed
-from broadway.ingest.http.rights import PEOPLE, UNSAFE, Load, Rights, rights_of
-from broadway.ingest.http.visit import until_gone, visit_of
+from broadway.ingest.http.places import in_place
+from broadway.ingest.http.rights import PEOPLE, UNSAFE, Rights, rights_of
+from broadway.ingest.http.visit import visit_of
 from broadway.ports import StoreError
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
@@ -105,28 +106,8 @@ class _Endpoint:
         if hasattr(handler, _KEY):
             return await self._admitted(request, handler)
         load = self.rights[request.method].load_of(request.method)
-        answer = await (self._changed(request, handler) if load is None else self._read(request, handler, load))
+        answer = await in_place(request, self.deps, load, lambda: self._admitted(request, handler))
         return answer or failed(request, 503, {"Retry-After": RETRY_AFTER})
-
-    async def _changed(self, request: Request, handler: Handler) -> Response | None:
-        return await self.deps.outages.change(self._admitted(request, handler))
-
-    async def _read(self, request: Request, handler: Handler, load: Load) -> Response | None:
-        """Answer a read that has a place among the others, as soon as it has its turn.
-
-        Raises:
-            LimitError: There is no place.
-            ClientDisconnect: The client is gone.
-        """
-        place = self.deps.shares.place(load, request.path_params.get("course", ""))
-        try:
-            return await self.deps.outages.read(self._in_turn(request, handler, load), until_gone(request))
-        finally:
-            place.release()
-
-    async def _in_turn(self, request: Request, handler: Handler, load: Load) -> Response:
-        async with self.deps.shares.turn(load):
-            return await self._admitted(request, handler)
 
     async def _admitted(self, request: Request, handler: Handler) -> Response:
         """Answer a request whose credential is one that the route takes.

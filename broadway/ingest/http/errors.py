@@ -1,5 +1,6 @@
 """Answers to exceptions, in the envelope of the request's API version."""
 
+import math
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -12,24 +13,35 @@ from starlette.responses import Response
 from broadway.domain.files import FileRefusedError
 from broadway.domain.grader import RevokedError
 from broadway.domain.pages import CursorError
+from broadway.domain.regrade import InfraErrorsError, RegradeStateError
+from broadway.domain.sheets.entries import SheetError
 from broadway.ingest.commands.admission import AdmissionError, CredentialError
 from broadway.ingest.commands.artifacts import ArtifactsRefusedError
 from broadway.ingest.commands.backlogs import RETRY_AFTER as BACKLOG_RETRY_AFTER
 from broadway.ingest.commands.backlogs import BacklogFullError
+from broadway.ingest.commands.claims import ClaimRefusedError, NoPlaceError
+from broadway.ingest.commands.extensions import ExtensionsChangedError, NoExtensionError, UnknownTargetError
+from broadway.ingest.commands.grade_adjustments import NoAdjustmentError
+from broadway.ingest.commands.grade_imports import ImportRefusedError
 from broadway.ingest.commands.graders import BrokerUsersUnavailableError, GraderOrderError, NoGraderError
+from broadway.ingest.commands.grades import BookMovedError, NoVersionError
 from broadway.ingest.commands.join_tokens import NoTokenError
 from broadway.ingest.commands.limits import InvalidEnvError, NoConfigError, QuotaError, RejectedError
+from broadway.ingest.commands.regrade import RegradeMovedError
+from broadway.ingest.commands.regrade_plan import NothingToRegradeError
 from broadway.ingest.commands.start import NoAssignmentError, NotInRosterError
 from broadway.ingest.commands.submit import KeyReusedError
 from broadway.ingest.commands.tokens import NoStudentError, TokenLimitError
-from broadway.ingest.commands.upload import UploadKeyReusedError
+from broadway.ingest.commands.upload import NotTakenError, UploadKeyReusedError
 from broadway.ingest.http.admission import LimitError
 from broadway.ingest.http.answers import Refused, failure, invalid_body, problem, refused
 from broadway.ingest.http.bodies import BodyTooLargeError, BodyTooSlowError, InvalidBodyError, UnsupportedBodyError
 from broadway.ingest.http.spool import SpoolError
+from broadway.ingest.reads.grade_sheets import NoGradesError
 from broadway.ingest.unpacking.unpack import UnpackingUnavailableError
 from broadway.lifecycle.orders import NoRunError, OrderError
 from broadway.ports import StoreError, UnstorableError
+from broadway.runtime.clock import now
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +49,10 @@ RETRY_AFTER = "5"  # seconds, in answers while the store is unavailable
 
 
 _REFUSALS: Mapping[type[Exception], int] = {
+    NothingToRegradeError: 422,
+    RegradeStateError: 409,
+    RegradeMovedError: 409,
+    InfraErrorsError: 409,
     RejectedError: 400,
     CursorError: 400,
     KeyReusedError: 422,
@@ -55,7 +71,19 @@ _REFUSALS: Mapping[type[Exception], int] = {
     NoTokenError: 404,
     FileRefusedError: 422,
     UploadKeyReusedError: 422,
+    NotTakenError: 409,
+    UnknownTargetError: 422,
+    NoExtensionError: 404,
+    ExtensionsChangedError: 409,
+    NoPlaceError: 404,
+    ClaimRefusedError: 422,
     ArtifactsRefusedError: 422,
+    BookMovedError: 409,
+    NoVersionError: 404,
+    NoAdjustmentError: 404,
+    SheetError: 422,
+    NoGradesError: 404,
+    ImportRefusedError: 409,
 }
 _UNCHANGED = (
     *_REFUSALS,
@@ -88,6 +116,7 @@ def exception_handlers() -> Mapping[Any, Any]:
         BacklogFullError: _on_full_backlog,
         QuotaError: _on_quota,
         **{error: _refuse(status) for error, status in _REFUSALS.items()},
+        NotTakenError: _on_not_taken,
         BrokerUsersUnavailableError: _refuse(503),
         LimitError: limited,
         SpoolError: _on_spool_unavailable,
@@ -100,7 +129,16 @@ def exception_handlers() -> Mapping[Any, Any]:
 
 
 def _is_v2(request: Request) -> bool:
-    return request.url.path.startswith("/api/v2/")
+    """Return whether an answer is a problem: in v2, and for pages, which show it."""
+    return request.url.path.startswith(("/api/v2/", "/ui", "/s/"))
+
+
+async def answer_to(request: Request, error: Exception) -> Response:
+    """Return the answer to an error, as the application would give it."""
+    handlers = exception_handlers()
+    handler = next(handlers[each] for each in type(error).__mro__ if each in handlers)
+    found: Response = handler(request, error)
+    return found
 
 
 def failed(request: Request, status: int, headers: Mapping[str, str] | None = None) -> Response:
@@ -173,6 +211,14 @@ def _on_spool_unavailable(request: Request, error: OSError) -> Response:
 def _on_quota(request: Request, error: QuotaError) -> Response:
     """Answer a request beyond a limit of its course; the original's clients know only 400."""
     return _on_refused(request, Refused(409 if _is_v2(request) else 400, str(error)))
+
+
+def _on_not_taken(request: Request, error: NotTakenError) -> Response:
+    """Answer a submission that the assignment's policy refuses, with the time of the next one if it is known."""
+    answer = _on_refused(request, Refused(_REFUSALS[NotTakenError], str(error)))
+    if error.next_at:
+        answer.headers["Retry-After"] = str(max(1, math.ceil((error.next_at - now()).total_seconds())))
+    return answer
 
 
 def _on_full_backlog(request: Request, error: BacklogFullError) -> Response:

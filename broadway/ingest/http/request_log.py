@@ -65,5 +65,6 @@ def _record(scope: Scope, status: int, seconds: float) -> None:
     method = scope["method"] if scope["method"] in _METHODS else OTHER
     metrics.HTTP_REQUESTS.labels(route, method, status).inc()
     metrics.HTTP_SECONDS.labels(route, method).observe(seconds)
-    # Without the query, which may hold secrets.
-    log.debug("answered", method=method, path=scope["path"], status=status, seconds=round(seconds, 4))
+    # Without the query and the secrets of personal links.
+    path = route if scope["path"].startswith("/s/") else scope["path"]
+    log.debug("answered", method=method, path=path, status=status, seconds=round(seconds, 4))

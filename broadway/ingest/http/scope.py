@@ -5,12 +5,13 @@ An object of another course gets the same answer as one that does not exist.
 
 from starlette.requests import Request
 
+from broadway.domain.access import Kind
 from broadway.domain.grader import Grader
 from broadway.domain.job import Job
 from broadway.domain.run import Run
 from broadway.domain.webhook import Delivery, Hook
 from broadway.ingest.http.answers import Refused
-from broadway.ingest.http.auth import course_of, grader_of
+from broadway.ingest.http.auth import course_of, grader_of, principal_of
 from broadway.ingest.http.deps import Deps
 from broadway.lifecycle.orders import RUN_NOT_FOUND
 
@@ -67,6 +68,18 @@ async def own_delivery(request: Request, deps: Deps) -> Delivery:
     if delivery is None:
         raise Refused(404, DELIVERY_NOT_FOUND)
     return delivery
+
+
+async def may_read(request: Request, deps: Deps, assignment: str, name: str) -> bool:
+    """Return whether the token of an admitted request may read what a student or a group has handed in.
+
+    A student may read the own submissions and those of the group in which the student is a member. Staff may read all.
+    """
+    principal = principal_of(request)
+    if principal.kind is not Kind.STUDENT:
+        return True
+    course, student = course_of(request).id, principal.student or ""
+    return bool(student) and name in await deps.reads.standings.names_of(course, assignment, student)
 
 
 async def attached_grader(request: Request, deps: Deps) -> Grader:

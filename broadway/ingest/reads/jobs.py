@@ -1,5 +1,6 @@
 """Reads of single jobs."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from broadway.domain.job import Job, JobState
@@ -18,9 +19,14 @@ class JobReads:
 
     async def one(self, course: str, job_id: str) -> Job | None:
         """Return a job of a course without its stages; None if the course has no such job."""
+        found = await self.in_courses([course], job_id)
+        return found[1] if found else None
+
+    async def in_courses(self, courses: Collection[str], job_id: str) -> tuple[str, Job] | None:
+        """Return a job without its stages, and its course, if it is one of ``courses``."""
         job = await self.jobs.get(job_id)
         run = await self.runs.summary(job.run_id) if job else None
-        return job if run and run.course == course else None
+        return (run.course, job) if job and run and run.course in courses else None
 
     async def with_stages(self, job: Job) -> JobWithStages:
         """Return a job with its stages."""

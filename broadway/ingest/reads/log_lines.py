@@ -1,4 +1,4 @@
-"""The lines of a log, stored or live."""
+"""Logs of jobs by line."""
 
 import re
 from collections.abc import Iterator, Sequence

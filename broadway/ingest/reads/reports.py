@@ -49,13 +49,7 @@ class ReportReads:
             None if the attempt does not exist, has not ended, or has no report.
         """
         found = await self._report(job, attempt)
-        if found is None:
-            return None
-        reported = found.reported
-        seen = visible(reported.report, role, standing) if reported.report else None
-        is_staff = role is Role.STAFF
-        problem = reported.problem if is_staff or not reported.problem else FOR_STUDENTS
-        return ShownReport(found.execution_id, found.stage, seen, problem, reported.files if is_staff else ())
+        return shown_to(found, role, standing) if found else None
 
     async def file(self, job: Job, attempt: str | None, sha256: str) -> tuple[str, bytes] | None:
         """Return the path and the bytes of a results file of an attempt, or None if it has no such file."""
@@ -73,14 +67,28 @@ class ReportReads:
             return max(stored, key=lambda each: each.stage)
         if not job.is_terminal or attempt not in (None, job.execution_id):
             return None
-        return _of_results(job, execution_id or "")
+        return of_results(job)
 
 
-def _of_results(job: Job, execution_id: str) -> StageReport | None:
+def shown_to(found: StageReport, role: Role, standing: Standing) -> ShownReport:
+    """Return a report as a role sees it."""
+    reported = found.reported
+    seen = visible(reported.report, role, standing) if reported.report else None
+    is_staff = role is Role.STAFF
+    problem = reported.problem if is_staff or not reported.problem else FOR_STUDENTS
+    return ShownReport(found.execution_id, found.stage, seen, problem, reported.files if is_staff else ())
+
+
+def of_results(job: Job) -> StageReport | None:
     """Return the report in a job's own results: of a recorder of an earlier version, or made of scores."""
-    for stage, entry in reversed(list(enumerate(job.results or []))):
+    return report_in(job.results or [], job_id=job.id, execution_id=job.execution_id or "")
+
+
+def report_in(results: Sequence[dict[str, Any]], *, job_id: str, execution_id: str) -> StageReport | None:
+    """Return the report of the last stage that has one, or scores, in the results of an execution."""
+    for stage, entry in reversed(list(enumerate(results))):
         if reported := _reported(entry):
-            return StageReport(job.id, execution_id, stage, reported)
+            return StageReport(job_id, execution_id, stage, reported)
     return None
 
 

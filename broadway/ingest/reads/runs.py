@@ -1,11 +1,11 @@
 """Reads of runs and of their jobs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from broadway.domain.job import Job
+from broadway.domain.job import Job, Phase
 from broadway.domain.pages import Slice, cursor, sliced
-from broadway.domain.run import Run
+from broadway.domain.run import Run, job_id
 from broadway.ingest.reads.job_pages import JobPages
 from broadway.ingest.reads.stores import AssignmentQueries, JobQueries, RunQueries
 from broadway.lifecycle.stores import Stages
@@ -51,6 +51,12 @@ class RunReads:
         names = [assignment] if assignment else await self.assignments.names(course)
         found = await self.runs.of_assignments([f"{course}/{name}" for name in names], before=after, limit=limit + 1)
         return sliced(found, limit, lambda run: cursor(run.started_at, run.id))
+
+    async def of_submissions(self, runs: Iterable[Run]) -> dict[str, Job]:
+        """Return the jobs of those runs that a submission or a push started, by run id, without results."""
+        ids = {job_id(run.id, Phase.STUDENTS, 0): run.id for run in runs if run.trigger}
+        found = await self.jobs.get_many(list(ids)) if ids else {}
+        return {ids[identity]: job for identity, job in found.items()}
 
     async def with_stages(self, run_id: str) -> RunJobs:
         """Return the jobs of a run with their stages."""

@@ -6,6 +6,7 @@ from typing import Protocol
 from broadway.domain.access import AccessToken, TokenKind
 from broadway.domain.assignment_settings import SettingsVersion
 from broadway.domain.audit import AuditRecord
+from broadway.domain.extension import Extension
 from broadway.domain.grader import Grader
 from broadway.domain.job import Job
 from broadway.domain.originals import StageReport
@@ -40,6 +41,33 @@ class SettingsQueries(CurrentSettings, Protocol):
         """Return versions, latest first; only those before ``before`` if it is given."""
 
 
+class ExtensionQueries(Protocol):
+    """Queries on extensions."""
+
+    async def of_assignment(self, course: str, assignment: str) -> list[Extension]:
+        """Return all extensions of an assignment, in the order in which they were added; at most `MAX_EXTENSIONS`."""
+
+
+class LateDayClaims(Protocol):
+    """Queries on the late days that students have claimed."""
+
+    async def of_assignment(self, course: str, assignment: str) -> dict[str, int]:
+        """Return the days by student; those without a claim are left out."""
+
+    async def of_student(self, course: str, assignment: str, student: str) -> int:
+        """Return the days of a student, 0 without a claim."""
+
+
+class ChosenSubmissions(Protocol):
+    """Queries on the submissions that students have chosen to count."""
+
+    async def of_assignment(self, course: str, assignment: str) -> dict[str, str]:
+        """Return the ids of submissions by student; those without a choice are left out."""
+
+    async def of_student(self, course: str, assignment: str, student: str) -> str | None:
+        """Return the id of the submission that a student has chosen, or None."""
+
+
 class RunQueries(RunSummaries, Protocol):
     """Queries on runs."""
 
@@ -56,6 +84,9 @@ class JobQueries(SingleJobs, JobsById, JobsOfRuns, JobStages, Protocol):
 
     async def stages_of_run(self, run_id: str) -> dict[str, Stages]:
         """Return the stages of a run's jobs by id."""
+
+    async def with_results(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        """Return jobs by id with their results, without stages; unknown ids are left out."""
 
     async def count_waiting(self, course: str) -> int:
         """Return the number of a course's jobs that wait for their first start."""
@@ -86,6 +117,9 @@ class ReportQueries(Protocol):
 
     async def of_execution(self, job_id: str, execution_id: str) -> list[StageReport]:
         """Return the reports of an execution of a job, by stage; their files have no bytes."""
+
+    async def of_executions(self, execution_ids: Sequence[str]) -> dict[str, list[StageReport]]:
+        """Return the reports of executions by execution id; executions without reports are left out."""
 
     async def file(self, sha256: str) -> bytes | None:
         """Return the bytes of a results file, or None."""

@@ -3,7 +3,7 @@
 import asyncio
 import io
 import zipfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -76,14 +76,21 @@ class SubmissionReads:
         return await self.submissions.get(course, identity)
 
     async def latest(
-        self, course: str, assignment: str, *, student: str | None, after: str | None, limit: int
+        self, course: str, assignment: str, *, names: Iterable[str] | None, after: str | None, limit: int
     ) -> Slice[SubmissionHead]:
-        """Return a page of the submissions for an assignment, latest first; only a student's if one is given.
+        """Return a page of the submissions for an assignment, latest first; only those below some names if given.
 
         Raises:
             CursorError: ``after`` is not a cursor.
         """
-        found = await self.submissions.latest(course, assignment, student=student, before=after, limit=limit + 1)
+        students = [None] if names is None else sorted(names)
+        parts = [
+            await self.submissions.latest(course, assignment, student=student, before=after, limit=limit + 1)
+            for student in students
+        ]
+        found = sorted((each for part in parts for each in part), key=lambda each: (each.at, each.id), reverse=True)[
+            : limit + 1
+        ]
         return sliced(found, limit, lambda submission: cursor(submission.at, submission.id))
 
     async def is_stored(self, sha256: str) -> bool:

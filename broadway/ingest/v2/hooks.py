@@ -22,6 +22,7 @@ from broadway.domain.webhook import (
     Message,
     Ping,
 )
+from broadway.ingest.commands.receive import Arrival
 from broadway.ingest.commands.signatures import STANDARD, SignatureCheck, SignatureError
 from broadway.ingest.http.answers import Refused, problem
 from broadway.ingest.http.auth import course_of
@@ -91,9 +92,8 @@ async def deliver(request: Request, deps: Deps) -> Response:
     message, delivery_id = read_it() if len(body) < LARGE else await asyncio.to_thread(read_it)
     if isinstance(message, Ping):
         return answered(Pong())
-    delivery, is_new = await deps.receiver.receive(
-        hook, message, delivery_id=delivery_id, body=body, traceparent=request.state.traceparent
-    )
+    arrival = Arrival(hook, message, delivery_id, body, traceparent=request.state.traceparent)
+    delivery, is_new = await deps.receiver.receive(arrival)
     return delivery_answer(delivery, is_new=is_new)
 
 

@@ -18,7 +18,8 @@ async def describe(request: Request, deps: Deps) -> Response:
     found = await deps.reads.jobs.with_stages(job)
     graders = None if job.is_terminal else await deps.reads.graders.alive()
     place = None if job.is_terminal else await deps.reads.waiting.place(job)
-    return answered(job_view(found.job, found.stages, graders, place))
+    settings = (await deps.reads.assignments.settings(job.course, job.assignment)).settings
+    return answered(job_view(found.job, found.stages, graders, place, most=settings.points))
 
 
 @operation(Page[AttemptView])

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
@@ -12,7 +11,7 @@ from starlette.responses import Response
 
 from broadway.domain.access import Kind
 from broadway.domain.job import Job
-from broadway.domain.visibility import Role, Standing, logs_seen
+from broadway.domain.visibility import Role, logs_seen
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import principal_of
 from broadway.ingest.http.bodies import InvalidBodyError
@@ -22,12 +21,12 @@ from broadway.ingest.http.rights import Auth
 from broadway.ingest.http.scope import LOG_NOT_FOUND, own_job
 from broadway.ingest.live.log_ring import Cursor, LogEvent, Position
 from broadway.ingest.live.logs import Reader, TooManyReadersError
+from broadway.ingest.reads.log_lines import log_lines
 from broadway.ingest.reads.waiting import Place
 from broadway.ingest.v2.attempts import AttemptQuery
 from broadway.ingest.v2.openapi import answered, operation, query_of
-from broadway.ingest.v2.reports import demand_own
+from broadway.ingest.v2.reports import demand_readable
 from broadway.ingest.v2.views.jobs import queue_view
-from broadway.ingest.v2.views.logs import log_lines
 from broadway.messages.resources.jobs import LogView
 from broadway.ports import StoreError
 
@@ -56,7 +55,7 @@ async def describe(request: Request, deps: Deps) -> Response:
     and those of a stage whose report shows its log to them; no messages of the grader.
     """
     job = await own_job(request, deps, missing=404)
-    await demand_own(job, principal_of(request), deps)
+    student = await demand_readable(request, deps, job)
     attempt = query_of(request, AttemptQuery).attempt
     reads = deps.reads.jobs
     kept = await (reads.log(job) if attempt is None else reads.log_of_attempt(job, attempt))
@@ -64,7 +63,7 @@ async def describe(request: Request, deps: Deps) -> Response:
         raise Refused(404, LOG_NOT_FOUND)
     lines, error = log_lines(kept.stdout, kept.streams), kept.stderr
     if _role(request) is Role.STUDENT:
-        seen = await _seen(deps, job, attempt)
+        seen = await _seen(deps, job, attempt, principal_of(request).student or student or "")
         lines, error = [line for line in lines if line.stage in seen], ""
     return answered(LogView(job=job.id, attempt=attempt or job.execution_id, lines=lines, error=error))
 
@@ -84,7 +83,7 @@ async def stream(request: Request, deps: Deps) -> Response:
     has a stored log only. Students get the lines of their untrusted stages.
     """
     job = await own_job(request, deps, missing=404)
-    await demand_own(job, principal_of(request), deps)
+    await demand_readable(request, deps, job)
     last = query_of(request, StreamQuery).after or request.headers.get("last-event-id") or str(Position())
     position = Position.read(last)
     if position is None:
@@ -148,9 +147,10 @@ def _role(request: Request) -> Role:
     return Role.STUDENT if principal_of(request).kind is Kind.STUDENT else Role.STAFF
 
 
-async def _seen(deps: Deps, job: Job, attempt: str | None) -> frozenset[int]:
+async def _seen(deps: Deps, job: Job, attempt: str | None, student: str) -> frozenset[int]:
     """Return the stages of a job whose stored log its student may see."""
     stages = (await deps.reads.jobs.with_stages(job)).stages
-    shown = await deps.reads.reports.shown(job, attempt, Role.STUDENT, Standing(datetime.now(UTC)))
+    standing = await deps.reads.standings.of_report(job.course, job.assignment, student)
+    shown = await deps.reads.reports.shown(job, attempt, Role.STUDENT, standing)
     open_stage = shown.stage if shown and shown.seen and shown.seen.shows_log else None
     return logs_seen(stages, open_stage)

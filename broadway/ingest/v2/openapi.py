@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
@@ -99,15 +99,19 @@ def answered(view: BaseModel, status: int = 200, headers: Mapping[str, str] | No
 
 
 def query_of(request: Request, expected: type[Query]) -> Query:
-    """Return a request's query.
+    """Return a request's query. Only parameters that are tuples may be repeated.
 
     Raises:
         InvalidBodyError: A parameter is unknown, repeated or invalid; the text names it.
     """
-    repeated = [key for key in request.query_params if len(request.query_params.getlist(key)) > 1]
-    if repeated:
-        raise InvalidBodyError(f"{repeated[0]}: expected once")
-    return check(dict(request.query_params), expected)
+    found: dict[str, Any] = dict(request.query_params)
+    for key in found:
+        values, field_of = request.query_params.getlist(key), expected.model_fields.get(key)
+        if field_of is not None and get_origin(field_of.annotation) is tuple:
+            found[key] = values
+        elif len(values) > 1:
+            raise InvalidBodyError(f"{key}: expected once")
+    return check(found, expected)
 
 
 def openapi(handlers: Iterable[tuple[str, str, Callable[..., Any]]]) -> dict[str, Any]:
@@ -296,10 +300,12 @@ _RESOURCES = frozenset(
         "dead-letters",
         "tokens",
         "student-tokens",
+        "sign-in-links",
         "audit",
         "whoami",
         "join-tokens",
         "pools",
+        "regrades",
     }
 )
 

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.domain.run import NothingToDoError
+from broadway.ingest.commands.rerun import Rerunning
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of
 from broadway.ingest.http.bodies import read
@@ -53,7 +54,7 @@ async def rerun_run(request: Request, deps: Deps) -> Response:
         )
     except NothingToDoError as error:
         raise Refused(409 if only is None else 404, str(error)) from error
-    return _view(rerun.ordered, is_config_current=rerun.is_current)
+    return _view(rerun.ordered, rerun)
 
 
 @operation(OrderView, body=Cancellation, is_body_optional=True, refusals=(404, 409), before=_job)
@@ -76,10 +77,10 @@ async def rerun_job(request: Request, deps: Deps) -> Response:
         rerun = await deps.reruns.start(run, only=[job.id], with_current=body.config == "current")
     except NothingToDoError as error:
         raise Refused(404, str(error)) from error
-    return _view(rerun.ordered, is_config_current=rerun.is_current)
+    return _view(rerun.ordered, rerun)
 
 
-def _view(ordered: Ordered, *, is_config_current: bool | None = None) -> Response:
+def _view(ordered: Ordered, rerun: Rerunning | None = None) -> Response:
     return answered(
         OrderView(
             run=ordered.run_id,
@@ -87,6 +88,8 @@ def _view(ordered: Ordered, *, is_config_current: bool | None = None) -> Respons
             round=ordered.round,
             jobs=list(ordered.jobs),
             count=ordered.count,
-            is_config_current=is_config_current,
+            is_config_current=rerun.is_current if rerun else None,
+            config=rerun.config if rerun else None,
+            config_before=rerun.config_before if rerun else None,
         )
     )

@@ -1,25 +1,25 @@
 """`/jobs/…/report`: the result of a submission's tests, for staff and for its student."""
 
-from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from broadway.domain.access import Kind, Principal
+from broadway.domain.access import Kind
 from broadway.domain.job import Job
-from broadway.domain.visibility import Role, Standing
+from broadway.domain.submission import student_of
+from broadway.domain.visibility import Role
 from broadway.ingest.http.answers import CORS, Refused
 from broadway.ingest.http.auth import course_of, principal_of
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.downloads import SAFE
 from broadway.ingest.http.rights import Auth
-from broadway.ingest.http.scope import JOB_NOT_FOUND, own_job
+from broadway.ingest.http.scope import JOB_NOT_FOUND, may_read, own_job
 from broadway.ingest.v2.attempts import AttemptQuery
 from broadway.ingest.v2.openapi import answered, operation, query_of
-from broadway.ingest.v2.views.jobs import student_of
-from broadway.messages.resources.reports import ReportFileView, ReportView
+from broadway.ingest.v2.views.reports import report_view
+from broadway.messages.resources.reports import ReportView
 
 NO_REPORT = "the job has no report, or has not ended"
 NO_FILE = "the report has no such file"
@@ -38,32 +38,20 @@ async def describe(request: Request, deps: Deps) -> Response:
     """Get the report of a job's attempt: the score, and the result of each test.
 
     Course staff see all of it, or the student's view. A student sees the reports of that student's own jobs, without
-    hidden tests, their names, their number, and totals that would reveal them. The reports of all attempts are kept.
+    hidden tests, their names, their number, and totals that would reveal them. Parts that are visible *after the due
+    time* appear when the assignment has closed for that student. The reports of all attempts are kept.
     """
     query, principal = query_of(request, ReportQuery), principal_of(request)
     job = await own_job(request, deps, missing=404)
-    await demand_own(job, principal, deps)
+    student = await demand_readable(request, deps, job)
     is_student = principal.kind is Kind.STUDENT or query.view == Role.STUDENT.value
     role = Role.STUDENT if is_student else Role.STAFF
-    # Deadlines and publishing are not stored yet: parts that are visible after them are not visible yet.
-    settings = (await deps.reads.assignments.settings(course_of(request).id, job.assignment)).settings
-    standing = Standing(datetime.now(UTC), points=settings.points)
+    reader = principal.student or student or ""
+    standing = await deps.reads.standings.of_report(course_of(request).id, job.assignment, reader)
     found = await deps.reads.reports.shown(job, query.attempt, role, standing)
     if found is None:
         raise Refused(404, NO_REPORT)
-    return answered(
-        ReportView(
-            job=job.id,
-            attempt=found.attempt,
-            stage=found.stage,
-            view=role.value,
-            report=found.seen.report if found.seen else None,
-            shows_log=found.seen.shows_log if found.seen else role is Role.STAFF,
-            problem=found.problem,
-            warning=found.seen.warning if found.seen else "",
-            files=[ReportFileView(path=file.path, sha256=file.sha256, size=file.size) for file in found.files],
-        )
-    )
+    return answered(report_view(job.id, found, role))
 
 
 @operation(None, query=AttemptQuery)
@@ -79,14 +67,15 @@ async def download(request: Request, deps: Deps) -> Response:
     )
 
 
-async def demand_own(job: Job, principal: Principal, deps: Deps) -> None:
-    """Return if a principal may see a job's report.
+async def demand_readable(request: Request, deps: Deps, job: Job) -> str | None:
+    """Return the student or group of a job whose report and log the token of a request may read.
 
     Raises:
-        Refused: 404, the job is another student's.
+        Refused: 404, the job is another student's, or belongs to a regrade that is not published.
     """
-    if principal.kind is not Kind.STUDENT:
-        return
-    found = await deps.reads.jobs.with_stages(job)
-    if not principal.student or student_of(found.stages) != principal.student:
+    student = student_of((await deps.reads.jobs.with_stages(job)).stages)
+    is_own = await may_read(request, deps, job.assignment, student or "")
+    is_student = principal_of(request).kind is Kind.STUDENT
+    if not is_own or (is_student and not await deps.reads.regrades.is_published(job)):
         raise Refused(404, JOB_NOT_FOUND)
+    return student

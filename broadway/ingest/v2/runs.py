@@ -10,6 +10,7 @@ from broadway.domain.access import Kind
 from broadway.domain.course import COURSE_ID
 from broadway.domain.job import Job, JobState, Outcome
 from broadway.domain.progress import RunProgress
+from broadway.domain.work import final_marks
 from broadway.ingest.commands.start import RunOrder
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of, principal_of
@@ -20,11 +21,12 @@ from broadway.ingest.http.rights import READERS, Load, nothing
 from broadway.ingest.http.scope import own_run
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
 from broadway.ingest.v2.views.jobs import job_summary
+from broadway.ingest.v2.views.points import points_of
 from broadway.ingest.v2.views.runs import run_detail, run_fields, submitter
 from broadway.lifecycle.orders import RUN_NOT_FOUND
 from broadway.messages.resources.base import Page
 from broadway.messages.resources.jobs import JobSummary
-from broadway.messages.resources.runs import RunDetail, RunView
+from broadway.messages.resources.runs import RunDetail, RunSummary, RunView
 
 IDEMPOTENCY = {"Idempotency-Key": "the client's name for this submission: repeated requests make one run"}
 
@@ -77,28 +79,39 @@ async def create(request: Request, deps: Deps) -> Response:
     return answered(RunView(**run_fields(run, students=run.students)), 201, {"Location": location})
 
 
-@operation(Page[RunView], query=RunQuery)
+@operation(Page[RunSummary], query=RunQuery)
 async def list_runs(request: Request, deps: Deps) -> Response:
-    """List a course's runs, latest first."""
+    """List a course's runs, latest first; those that a submission or a push started have its points."""
     course = course_of(request)
     query = query_of(request, RunQuery)
     page = await deps.reads.runs.latest(course.id, assignment=query.assignment, after=query.after, limit=query.limit)
-    return answered(Page[RunView](items=[RunView(**run_fields(run)) for run in page.items], next=page.next))
+    jobs = await deps.reads.runs.of_submissions(page.items)
+    most = {
+        name: (await deps.reads.assignments.settings(course.id, name)).settings.points
+        for name in {job.assignment for job in jobs.values()}
+    }
+    items = [
+        RunSummary(**run_fields(run), **points_of(final_marks(job), most[job.assignment]) if job else {})
+        for run in page.items
+        for job in [jobs.get(run.id)]
+    ]
+    return answered(Page[RunSummary](items=items, next=page.next))
 
 
 @operation(Page[JobSummary], query=JobQuery, auth=READERS, load=Load.LARGE)
 async def list_jobs(request: Request, deps: Deps) -> Response:
-    """List a run's jobs, by phase and in the roster's order: their outcomes, reasons, times and attempts.
+    """List a run's jobs, by phase and in the roster's order: their outcomes, reasons, points, times and attempts.
 
-    The jobs' variables are empty for tokens that may read states only.
+    The jobs' variables are empty for tokens that may read states only, and their points are null.
     """
     run = await own_run(request, deps, missing=404)
     query = query_of(request, JobQuery)
     page = await deps.reads.runs.jobs_page(run, after=query.after, limit=query.limit, admits=query.filter)
     graders = None if run.state.is_terminal else await deps.reads.graders.alive()
     is_staff = principal_of(request).kind is Kind.COURSE
+    most = (await deps.reads.assignments.settings(run.course, run.assignment)).settings.points if is_staff else None
     items = [
-        job_summary(each.job, each.stages, graders, with_env=is_staff, student=submitter(run, each.job))
+        job_summary(each.job, each.stages, graders, for_staff=is_staff, student=submitter(run, each.job), most=most)
         for each in page.items
     ]
     return answered(Page[JobSummary](items=items, next=page.next))

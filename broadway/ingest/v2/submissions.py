@@ -11,6 +11,7 @@ from broadway.domain.access import Kind
 from broadway.domain.files import FileRefusedError
 from broadway.domain.roster import Student
 from broadway.domain.submission import Submission
+from broadway.domain.visibility import Role
 from broadway.ingest.commands.limits import QuotaError
 from broadway.ingest.commands.start import NO_SUCH_ASSIGNMENT
 from broadway.ingest.commands.upload import Upload
@@ -20,6 +21,7 @@ from broadway.ingest.http.bodies import BodyTooLargeError, idempotency_key
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.downloads import stored_file, streamed
 from broadway.ingest.http.rights import Auth, Load, nothing
+from broadway.ingest.http.scope import may_read
 from broadway.ingest.http.uploads import uploaded
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
 from broadway.ingest.v2.views.submissions import submission_summary, submission_view
@@ -69,10 +71,12 @@ async def create(request: Request, deps: Deps) -> Response:
     """Hand in files for an assignment: a form with files, a zip, or a tar.gz.
 
     A form's single zip or tar.gz is unpacked unless the assignment expects it as it is. 201: the submission is stored.
-    200: it was stored by an earlier request with the same key. 422: the files are refused; the text is for the student.
+    200: it was stored by an earlier request with the same key. 409: the assignment is not open, or no attempt is left.
+    422: the files are refused. Both texts are for the student. A member of a group hands in for the group.
     """
     course, assignment = course_of(request).id, request.path_params["assignment"]
-    student = _submitter(request, query_of(request, SubmitQuery).student)
+    named = _submitter(request, query_of(request, SubmitQuery).student)
+    student = await deps.reads.standings.submitter_of(course, assignment, named)
     if await deps.reads.assignments.config(course, assignment) is None:
         raise Refused(404, NO_SUCH_ASSIGNMENT)
     rules = (await deps.reads.assignments.settings(course, assignment)).settings.files
@@ -114,13 +118,13 @@ def _submitter(request: Request, named: str | None) -> str:
 
 @operation(Page[SubmissionSummary], query=SubmissionsQuery, auth=SUBMITTERS)
 async def list_submissions(request: Request, deps: Deps) -> Response:
-    """List the submissions for an assignment, latest first; a student's own token lists its own."""
+    """List the submissions for an assignment, latest first; a student's own token lists its own and its group's."""
     query = query_of(request, SubmissionsQuery)
     principal = principal_of(request)
     student = principal.student if principal.kind is Kind.STUDENT else query.student
-    page = await deps.reads.submissions.latest(
-        course_of(request).id, request.path_params["assignment"], student=student, after=query.after, limit=query.limit
-    )
+    course, assignment = course_of(request).id, request.path_params["assignment"]
+    names = None if student is None else await deps.reads.standings.names_of(course, assignment, student)
+    page = await deps.reads.submissions.latest(course, assignment, names=names, after=query.after, limit=query.limit)
     items = [submission_summary(each) for each in page.items]
     return answered(Page[SubmissionSummary](items=items, next=page.next))
 
@@ -138,11 +142,15 @@ async def remove(request: Request, deps: Deps) -> Response:
 
 @operation(SubmissionView, auth=SUBMITTERS)
 async def show(request: Request, deps: Deps) -> Response:
-    """Get a submission with the names of its files."""
+    """Get a submission with the names of its files, the state of its grading, and the points that you may see."""
     submission = await _own(request, deps)
     delivery = await deps.reads.submissions.delivery(submission)
     job = await deps.reads.submissions.job(delivery) if delivery else None
-    return answered(submission_view(submission, delivery, job))
+    principal = principal_of(request)
+    role = Role.STUDENT if principal.kind is Kind.STUDENT else Role.STAFF
+    reader = principal.student or submission.student
+    standing = await deps.reads.standings.of_report(submission.course, submission.assignment, reader)
+    return answered(submission_view(submission, delivery, job, role=role, standing=standing))
 
 
 @operation(None, auth=SUBMITTERS, refusals=(416,))
@@ -165,13 +173,12 @@ async def download_all(request: Request, deps: Deps) -> Response:
 
 
 async def _own(request: Request, deps: Deps) -> Submission:
-    """Return the submission in the path; a student's token finds its own only.
+    """Return the submission in the path; a student's token finds its own and its group's only.
 
     Raises:
         Refused: 404.
     """
     submission = await deps.reads.submissions.one(course_of(request).id, request.path_params["submission"])
-    principal = principal_of(request)
-    if submission is None or (principal.kind is Kind.STUDENT and submission.student != principal.student):
+    if submission is None or not await may_read(request, deps, submission.assignment, submission.student):
         raise Refused(404, SUBMISSION_NOT_FOUND)
     return submission

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from broadway.domain.access import TokenKind
 from broadway.domain.roster import Student
-from broadway.ingest.commands.tokens import OF_COURSES, OF_STUDENTS
+from broadway.ingest.commands.tokens import OF_COURSES, OF_STUDENTS_AND_LINKS
 from broadway.ingest.http.answers import CORS
 from broadway.ingest.http.auth import course_of, courses_of, principal_of
 from broadway.ingest.http.bodies import read
@@ -85,10 +85,10 @@ async def revoke(request: Request, deps: Deps) -> Response:
 
 @operation(Page[TokenView], query=StudentTokenQuery, auth=MANAGERS)
 async def list_of_students(request: Request, deps: Deps) -> Response:
-    """List the tokens of a course's students, latest first."""
+    """List the tokens and personal links of a course's students, latest first."""
     query = query_of(request, StudentTokenQuery)
     page = await deps.reads.tokens.of_course(
-        course_of(request).id, OF_STUDENTS, student=query.student, after=query.after, limit=query.limit
+        course_of(request).id, OF_STUDENTS_AND_LINKS, student=query.student, after=query.after, limit=query.limit
     )
     return answered(Page[TokenView](items=[token_view(token) for token in page.items], next=page.next))
 
@@ -107,8 +107,8 @@ async def add_for_student(request: Request, deps: Deps) -> Response:
 
 @operation(None, status=204, auth=MANAGERS, before=_before)
 async def revoke_of_student(request: Request, deps: Deps) -> Response:
-    """Revoke a student's token: it is refused from now on."""
-    return await _revoke(request, deps, OF_STUDENTS)
+    """Revoke a student's token or personal link: it is refused from now on, and its sessions end."""
+    return await _revoke(request, deps, OF_STUDENTS_AND_LINKS)
 
 
 async def _revoke(request: Request, deps: Deps, kinds: Sequence[TokenKind]) -> Response:

@@ -30,6 +30,8 @@ class JobSummary(View):
         default="", description="what a waiting job lacks, if graders of its pool are missing; empty otherwise"
     )
     student: str | None = Field(default=None, description="the student or group, if its roster or its hook names one")
+    score: float | None = Field(default=None, description="points of its report, for course staff only; null without")
+    max_score: float | None = Field(default=None, description="points of the assignment, or those that its report has")
 
 
 class AttemptView(View):
@@ -84,7 +86,7 @@ class JobView(JobSummary):
     """A job with its times, all attempts, the usage of each stage, and its scores.
 
     ``score`` and ``max_score`` come from the last stage that reported scores, and ``results`` is that stage's results
-    file as text.
+    file as text, if it has no format.
     """
 
     run: str
@@ -93,8 +95,6 @@ class JobView(JobSummary):
     generation: int
     executions: list[AttemptView]
     stages: list[StageView]
-    score: float | None
-    max_score: float | None
     results: str | None
     queue: QueueView | None = Field(default=None, description="its place; null unless it waits for its first start")
 

@@ -45,6 +45,7 @@ class RunView(View):
         "ended as an infrastructure error"
     )
     trigger: TriggerView | None
+    regrade: str | None = Field(default=None, description="regrade that the run is a part of")
     order: str | None = Field(
         default=None, description="the order that is being carried out: cancel, supersede or rerun; null without one"
     )
@@ -53,6 +54,13 @@ class RunView(View):
     def is_over(self) -> bool:
         """True if the run has ended, well or not."""
         return self.state in ENDED
+
+
+class RunSummary(RunView):
+    """A run as an entry of a list, with the points of the submission that started it."""
+
+    score: float | None = Field(default=None, description="points of its report; null for runs over a roster")
+    max_score: float | None = Field(default=None, description="points of the assignment, or those that its report has")
 
 
 class PhaseView(View):
@@ -89,6 +97,8 @@ class OrderView(View):
     is_config_current: bool | None = Field(
         default=None, description="whether a rerun uses the assignment's current config; null for a cancellation"
     )
+    config: str | None = Field(default=None, description="digest of the config that grades students in a rerun")
+    config_before: str | None = Field(default=None, description="digest of the one that the run had until now")
 
 
 class Cancellation(Body):

@@ -55,6 +55,10 @@ class SubmissionJob(View):
     state: JobState
     outcome: Outcome | None
     finished_at: datetime | None
+    score: float | None = Field(
+        default=None, description="points of its report; null while the reader may not see them"
+    )
+    max_score: float | None = Field(default=None, description="points of the assignment, or those that its report has")
 
 
 class SubmissionView(SubmissionSummary):

@@ -1,5 +1,6 @@
 """The plain CSV after a spreadsheet: a preview of adjustments, and errors at their row and column."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -8,6 +9,7 @@ from domain.sheets.classes import ADA, BOB, CLASS, CYD
 from broadway.domain.sheets.adjusting import MAX_REASON, Adjustment, preview
 from broadway.domain.sheets.entries import LeftOut, SheetError
 from broadway.domain.sheets.matching import UnmatchedRow
+from broadway.domain.sheets.writing import plain_csv
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,15 @@ def test_a_changed_score_is_an_adjustment(data: bytes) -> None:
 @pytest.mark.parametrize("data", [b"student;score\nada;1,234\n", b"student\tscore\nada\t1,23400\n"])
 def test_a_comma_is_a_decimal_sign_where_it_cannot_be_another(data: bytes) -> None:
     assert [each.after for each in preview(data, [ADA]).adjustments] == [Decimal("1.234")]
+
+
+@pytest.mark.parametrize("score", ["7.2000008", "0.33333333333333333333333333333333", "-0.0000000001"])
+def test_an_exact_grade_that_comes_back_is_the_same(score: str) -> None:
+    exact = replace(ADA, score=Decimal(score))
+
+    found = preview(plain_csv([exact]).data, [exact])
+
+    assert (found.adjustments, found.same) == ([], 1)
 
 
 def test_an_emptied_cell_takes_a_score_away_and_a_filled_one_gives_one() -> None:

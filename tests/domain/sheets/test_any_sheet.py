@@ -9,12 +9,12 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broadway.domain.formulas import NUMERIC, defused, is_formula, restored
 from broadway.domain.report import LARGEST, points_of
 from broadway.domain.sheets.adjusting import preview
 from broadway.domain.sheets.entries import Entry, EntryStatus, SheetError
-from broadway.domain.sheets.formulas import defused, is_formula, restored
 from broadway.domain.sheets.merging import MergeChoice, merge
-from broadway.domain.sheets.numbers import NUMERIC, points_in, written
+from broadway.domain.sheets.numbers import points_in, written
 from broadway.domain.sheets.shapes import Key
 from broadway.domain.sheets.writing import json_lines, plain_csv
 

@@ -100,6 +100,18 @@ def test_no_grade_is_no_zero(status: EntryStatus, missing: Missing, before: str,
     assert found == f"{after}|1|2"
 
 
+@pytest.mark.parametrize("score", ["7.2000008", "0.123456789012345678901234567890123456789", f"{2**54}"])
+def test_a_grade_is_written_with_all_its_digits(score: str) -> None:
+    data = Export("", MOODLE, "utf-8").data("-", "-", "-")
+    grades = [grade("ada", score, email="ada@x.edu")]
+
+    merged = merge(data, grades, MergeChoice(column="mp1"))
+
+    assert merged.data == Export("", MOODLE, "utf-8").data(score, "-", "-")
+    assert merged.notes == []
+    assert not merge(merged.data, grades, MergeChoice(column="mp1")).changes
+
+
 @pytest.mark.parametrize("status", [EntryStatus.ERROR, EntryStatus.UNGRADED])
 def test_a_student_whose_grade_is_open_is_named(status: EntryStatus) -> None:
     data = Export("", CANVAS, "utf-8").data("5", "", "")

@@ -8,8 +8,10 @@ from decimal import Decimal
 import pytest
 from domain.sheets.classes import ADA, BOB, CYD, grade
 
+from broadway.domain import counting
+from broadway.domain.formulas import defused
+from broadway.domain.sheets import numbers
 from broadway.domain.sheets.entries import Entry, EntryStatus, LeftOut, Missing, SheetError, Written, identifiers_of
-from broadway.domain.sheets.formulas import defused
 from broadway.domain.sheets.lms import Item, brightspace, canvas, gradescope, moodle
 from broadway.domain.sheets.merging import MergeChoice, merge
 from broadway.domain.sheets.writing import json_lines, plain_csv
@@ -125,9 +127,8 @@ def test_gradescope() -> None:
 
 @pytest.mark.parametrize("missing", Missing)
 def test_a_grade_that_is_open_is_blank_and_named_in_every_file(missing: Missing) -> None:
-    ids = {"sis_id": "7", "email": "x@x.edu"}
-    entries = [grade("x", None, status, **ids) for status in (EntryStatus.ERROR, EntryStatus.UNGRADED)]
-    grades = [replace(each, student=name) for each, name in zip(entries, ("err", "open"), strict=True)]
+    statuses = {"err": EntryStatus.ERROR, "open": EntryStatus.UNGRADED}
+    grades = [grade(name, None, status, sis_id=name, email=f"{name}@x.edu") for name, status in statuses.items()]
 
     for file in (
         plain_csv(grades, missing=missing),
@@ -201,9 +202,15 @@ def test_a_title_that_is_no_title_is_refused(title: str) -> None:
         Item(title=title)
 
 
-@pytest.mark.parametrize("item", [Item(title="a<b>", maximum=Decimal(1)), Item(title="a")])
-def test_brightspace_needs_a_plain_title_and_a_maximum(item: Item) -> None:
-    with pytest.raises(SheetError, match="Brightspace expects a title without < and >, and its maximum"):
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        (Item(title="a<b>", maximum=Decimal(1)), "Brightspace expects a title without < and >"),
+        (Item(title="a"), "Brightspace expects the points that are possible"),
+    ],
+)
+def test_brightspace_needs_a_plain_title_and_a_maximum(item: Item, said: str) -> None:
+    with pytest.raises(SheetError, match=said):
         brightspace([], item)
 
 
@@ -218,3 +225,7 @@ def test_variables_are_identifiers_only_if_their_names_are_known_or_named() -> N
 
     assert identifiers_of(variables) == {"email": "ada@x.edu", "sis_id": "246"}
     assert identifiers_of(variables, ["NETID", "other"]) == {"email": "ada@x.edu", "sis_id": "246", "NETID": "a1"}
+
+
+def test_a_cell_has_room_for_every_exact_grade() -> None:
+    assert numbers.EXACT >= counting.EXACT

@@ -7,7 +7,7 @@ import pytest
 
 from broadway.domain.webhook import Delivery, Hook, HookConfig, Ignored
 from broadway.ingest.commands.limits import Limits
-from broadway.ingest.commands.receive import CLEAN_AFTER, CLEAN_SHARE, Receiver
+from broadway.ingest.commands.receive import CLEAN_AFTER, CLEAN_SHARE, Arrival, Receiver
 from broadway.ingest.commands.undecided import UndecidedDeliveries
 
 HOOK = Hook("cs", "git", HookConfig(assignment="mp1", secrets=("a-secret-of-this-hook",)))
@@ -41,6 +41,6 @@ async def test_the_oldest_deliveries_are_looked_for_after_a_share_of_those_that_
     undecided = UndecidedDeliveries(kept_ones, unused)
     receiver = Receiver(store, unused, kept_ones, undecided, Limits(1.0, deliveries=kept), later)
     for number in range(2 * every + 1):
-        await receiver.keep(HOOK, Ignored("a test"), delivery_id=str(number), body=b"{}")
+        await receiver.keep(Arrival(HOOK, Ignored("a test"), str(number), b"{}"))
     await asyncio.gather(*tasks)
     assert store.cleanings == 3

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from earlier_jobs import dispatched
 from harness import Client, stage, token_of
 
 from broadway.domain.access import SecretPrefix, new_secret
@@ -64,8 +65,7 @@ class Place:
         attempt = Attempt(execution, grader, NOW)
 
         def move(job: Job) -> Job:
-            dispatched = job.dispatch(NOW)
-            return dispatched.start(
+            return dispatched(job, NOW).start(
                 replace(attempt, generation=job.generation), lease=timedelta(hours=1), policy=RetryPolicy(), now=NOW
             )
 

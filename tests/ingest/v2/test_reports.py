@@ -1,103 +1,20 @@
 """Reports of jobs: recorded with every attempt, and read by staff and by their students only."""
 
 import json
-from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 from typing import Any
 
-import httpx2
 import pytest
 from bson import ObjectId
-from harness import Client, stage, token_of
+from graded import CONTENT, REPORT, REPORTED, World, results
+from harness import Client
+from policies import at
 from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway.connections import Connections
-from broadway.domain.job import FaultPhase, Outcome, RetryPolicy
+from broadway.domain.job import FaultPhase, Outcome
 from broadway.domain.originals import OriginalFile, Reported
-from broadway.domain.report import Report
-from broadway.domain.result import StageResult
-from broadway.lifecycle.recording import Recorder
-from broadway.messages.events import JobFinished, JobStarted, ids_of
-
-NOW = datetime.now(UTC)
-CONTENT = b'{"the": "original"}\x00\xff'
-REPORT = Report.model_validate(
-    {
-        "source": "gradescope",
-        "score": "1.5",
-        "max": 3,
-        "log_visibility": "visible",
-        "tests": [
-            {"key": "a", "name": {"body": "a"}, "status": "passed", "score": 1, "max": 1},
-            {"key": "b", "name": {"body": "secret-name"}, "status": "failed", "visibility": "hidden"},
-        ],
-    }
-)
-
-
-def results(reported: Reported) -> list[dict[str, Any]]:
-    return [StageResult(success=True, state={"ExitCode": 0}, reported=reported).entry()]
-
-
-REPORTED = Reported(report=REPORT, files=[OriginalFile.of("out/results.json", CONTENT)])
-
-
-class World:
-    """A course with one job for each of two students."""
-
-    def __init__(self, client: Client, course: str, opened: Connections) -> None:
-        self.client, self.course, self.opened = client, course, opened
-        self.recorder = Recorder(
-            opened.store.jobs,
-            opened.store.logs,
-            opened.store.graders,
-            opened.rabbit,
-            RetryPolicy(),
-            timedelta(minutes=1),
-            opened.store.reports,
-        )
-        self.run = ""
-        self.jobs: dict[str, str] = {}
-        self.tokens: dict[str, str] = {}
-
-    async def ask(self, path: str, method: str = "GET", *, token: str = "", **more: Any) -> httpx2.Response:
-        headers = {"Authorization": f"Bearer {token or token_of(self.course)}"}
-        return await self.client.http.request(method, f"/api/v2/courses/{self.course}/{path}", headers=headers, **more)
-
-    async def begin(self) -> None:
-        await self.client.register(self.course, "mp1", students=[stage("exit", "0")])
-        entries = [{"student": name, "env": {"NETID": name}} for name in ("ada", "bob")]
-        assert (await self.ask("assignments/mp1/roster", "PUT", json={"students": entries})).status_code == 200
-        made = await self.ask("assignments/mp1/runs", "POST", json={"students": "all"})
-        self.run = made.json()["id"]
-        jobs = (await self.ask(f"runs/{self.run}/jobs")).json()["items"]
-        self.jobs = {job["student"]: job["id"] for job in jobs}
-        for name in self.jobs:
-            answer = await self.ask("student-tokens", "POST", json={"student": name})
-            assert answer.status_code == 201, answer.text
-            self.tokens[name] = answer.json()["token"]
-
-    async def finish(self, student: str, entries: list[dict[str, Any]], **more: Any) -> str:
-        """Record an outcome of a student's job, twice, and return the attempt."""
-        job = await self.opened.store.jobs.get(self.jobs[student])
-        assert job is not None
-        execution = {**ids_of(job), "execution_id": token_hex(12), "grader_id": "g1", "started_at": NOW}
-        await self.recorder.record([JobStarted(**execution)])
-        event = JobFinished(
-            **execution,
-            finished_at=NOW,
-            results=entries,
-            **{"outcome": Outcome.SUCCEEDED, **more},
-        )
-        for _ in range(2):
-            await self.recorder.record([event, event])
-        return event.execution_id
-
-    async def report(self, student: str, query: str = "", *, token: str = "") -> dict[str, Any]:
-        answer = await self.ask(f"jobs/{self.jobs[student]}/report{query}", token=token)
-        assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
+from broadway.domain.report import Report, Visibility
 
 
 @pytest.fixture
@@ -141,6 +58,59 @@ async def test_a_student_sees_the_own_report_without_what_is_hidden(world: World
     assert asked == found
     for path in (f"jobs/{world.jobs['bob']}/report", f"jobs/{token_hex(12)}/report"):
         assert (await world.ask(path, token=world.tokens["ada"])).status_code == 404
+
+
+async def test_lists_have_points_for_staff(world: World) -> None:
+    await world.finish("ada", results(REPORTED))
+    await world.finish("bob", results(REPORTED), outcome=Outcome.INFRASTRUCTURE_ERROR, fault_phase=FaultPhase.WAIT)
+
+    async def points(token: str = "") -> list[tuple[str, float | None, float | None]]:
+        jobs = (await world.ask(f"runs/{world.run}/jobs", token=token)).json()["items"]
+        return [(job["student"], job["score"], job["max_score"]) for job in jobs]
+
+    assert await points() == [("ada", 1.5, 3), ("bob", None, None)]
+    assert await points(f"query-{world.course[2:]}") == [("ada", None, None), ("bob", None, None)]
+    assert (await world.ask("assignments/mp1/settings", "PUT", json={"points": 4})).status_code == 200
+    assert await points() == [("ada", 1.5, 4), ("bob", None, None)]
+    shown = (await world.ask(f"jobs/{world.jobs['ada']}")).json()
+    assert (shown["score"], shown["max_score"]) == (1.5, 4)
+
+
+@pytest.mark.parametrize("hidden", [True, False], ids=["a hidden test", "no hidden test"])
+async def test_the_points_of_a_submission_are_in_its_view_and_in_lists(world: World, *, hidden: bool) -> None:
+    query, files = "student=ada", [("files", ("a.py", b"1"))]
+    made = (await world.ask(f"assignments/mp1/submissions?{query}", "POST", files=files)).json()
+    (job,) = (await world.ask(f"runs/{made['run_id']}/jobs")).json()["items"]
+    world.jobs["ada"] = job["id"]
+    report = REPORT if hidden else REPORT.model_copy(update={"tests": REPORT.tests[:1]})
+    await world.finish("ada", results(Reported(report=report)))
+
+    async def seen(token: str) -> tuple[float | None, float | None]:
+        found = (await world.ask(f"submissions/{made['id']}", token=token)).json()["job"]
+        return found["score"], found["max_score"]
+
+    assert await seen("") == (1.5, 3)
+    assert await seen(world.tokens["ada"]) == ((None, None) if hidden else (1.5, 3))
+    runs = (await world.ask("runs")).json()["items"]
+    assert [(run["id"], run["score"], run["max_score"]) for run in runs] == [
+        (made["run_id"], 1.5, 3),
+        (world.run, None, None),
+    ]
+
+
+async def test_a_job_of_an_earlier_version_has_its_scores_in_its_own_view_only(
+    world: World, database: AsyncDatabase[dict[str, Any]]
+) -> None:
+    await world.finish("ada", results(REPORTED))
+    removed = await database["job_outcome"].update_one(
+        {"grading_job_id": world.jobs["ada"]}, {"$unset": {"attempts.0.marks": 1}}
+    )
+    assert removed.modified_count == 1
+
+    shown = (await world.ask(f"jobs/{world.jobs['ada']}")).json()
+    listed = (await world.ask(f"runs/{world.run}/jobs")).json()["items"][0]
+
+    assert (shown["score"], shown["max_score"], listed["score"], listed["max_score"]) == (1.5, 3, None, None)
 
 
 async def test_the_report_of_every_attempt_is_kept(world: World) -> None:
@@ -207,3 +177,59 @@ async def test_a_report_that_no_grader_of_ours_sends_is_not_stored(world: World,
     found = await world.report("ada")
     assert found["report"] is None or found["report"]["source"] == "gradescope"
     assert found["files"] == []
+
+
+LATER = REPORT.model_copy(
+    update={
+        "tests": [
+            each.model_copy(update={"visibility": Visibility(name)})
+            for each, name in zip(REPORT.tests, ("after_due", "after_published"), strict=True)
+        ]
+    }
+)
+
+
+async def seen_by(world: World, student: str) -> list[str]:
+    """Return the names of the tests that a student sees; staff see them with the student's view, too."""
+    own = await world.report(student, token=world.tokens[student])
+    names = [test["name"]["body"] for test in own["report"]["tests"]]
+    assert [test["name"]["body"] for test in (await world.report(student, "?view=student"))["report"]["tests"]] == names
+    return names
+
+
+async def test_tests_after_the_due_time_appear_at_the_close_of_that_student(world: World) -> None:
+    for name in ("ada", "bob"):
+        await world.finish(name, results(Reported(report=LATER)))
+    assert await seen_by(world, "ada") == []  # without a due time nothing is after it
+    policy = {
+        "deadline": {"due": at(hours=-2), "closes": at(hours=-1), "credit": [{"until": at(hours=-1), "percent": 50}]}
+    }
+    await world.ask("assignments/mp1/settings", "PUT", json={"policy": policy})
+    order = {"target": "student", "name": "bob", "add_days": 1}
+    assert (await world.ask("assignments/mp1/extensions", "POST", json=order)).status_code == 201
+
+    assert [await seen_by(world, name) for name in ("ada", "bob")] == [["a"], []]
+
+
+async def test_tests_of_a_group_appear_when_no_member_can_hand_in_any_more(world: World) -> None:
+    await world.finish("ada", results(Reported(report=LATER)))
+    group = {"student": "ada", "members": ["ada", "bob"]}
+    await world.ask("assignments/mp1/roster", "PUT", json={"students": [group]})
+    await world.ask("assignments/mp1/settings", "PUT", json={"policy": {"deadline": {"due": at(hours=-1)}}})
+    order = {"target": "student", "name": "bob", "add_days": 1}
+    await world.ask("assignments/mp1/extensions", "POST", json=order)
+    assert await seen_by(world, "ada") == []
+
+    await world.ask("assignments/mp1/extensions?target=student&name=bob", "DELETE")
+    assert await seen_by(world, "ada") == ["a"]
+    assert len((await world.report("ada", token=world.tokens["bob"]))["report"]["tests"]) == 1
+
+
+async def test_tests_after_the_publication_appear_with_it_and_vanish_with_its_undo(world: World) -> None:
+    await world.finish("ada", results(Reported(report=LATER)))
+
+    version = (await world.ask("assignments/mp1/grades/publish", "POST", json={"based_on": 0})).json()["number"]
+    assert await seen_by(world, "ada") == ["secret-name"]
+
+    await world.ask("assignments/mp1/grades/undo", "POST", json={"based_on": version, "to": 0})
+    assert await seen_by(world, "ada") == []

@@ -1,21 +1,22 @@
 """Jobs as resources."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from broadway.domain.abilities import obstacle
 from broadway.domain.grader import Grader
 from broadway.domain.job import Attempt, Job, JobState, Outcome
-from broadway.domain.result import StageResult
+from broadway.domain.result import Scores, StageResult
+from broadway.domain.submission import student_of
 from broadway.domain.waiting_time import place_in_words
+from broadway.domain.work import final_marks
 from broadway.ingest.reads.waiting import Place
+from broadway.ingest.v2.views.points import Points, points_of
 from broadway.messages.resources.jobs import AttemptView, JobSummary, JobView, QueueView, StageView, WaitView
 
 _WAITING = (JobState.QUEUED, JobState.DISPATCHED)
 UNWANTED = (Outcome.CANCELLED, Outcome.SUPERSEDED)
-
-
-STUDENT = "BROADWAY_STUDENT"  # the variable with the student, for runs over a roster and of hooks
 
 
 def job_summary(
@@ -23,8 +24,9 @@ def job_summary(
     stages: Sequence[Mapping[str, Any]],
     graders: Sequence[Grader] | None = None,
     *,
-    with_env: bool,
+    for_staff: bool,
     student: str | None = None,
+    most: Decimal | None = None,
 ) -> JobSummary:
     """Return a job as an entry of its run.
 
@@ -32,13 +34,13 @@ def job_summary(
         job: The job.
         stages: Its stages.
         graders: The live graders; None to leave out what the job waits for.
-        with_env: Include its variables, which may be secrets, and are for course staff.
+        for_staff: Include its variables, which may be secrets, and its points.
         student: The student that the run names, if any.
+        most: The assignment's points, if it has any.
     """
     summary = _summary(job, stages, graders)
-    return JobSummary(
-        **{**summary, "env": summary["env"] if with_env else {}, "student": student or summary["student"]}
-    )
+    private: Mapping[str, Any] = points_of(final_marks(job), most) if for_staff else {"env": {}}
+    return JobSummary(**{**summary, **private, "student": student or summary["student"]})
 
 
 def queue_view(place: Place) -> QueueView:
@@ -52,8 +54,14 @@ def job_view(
     stages: Sequence[Mapping[str, Any]],
     graders: Sequence[Grader] | None = None,
     place: Place | None = None,
+    *,
+    most: Decimal | None = None,
 ) -> JobView:
-    """Return a job; ``graders`` are the live ones, None to leave out what it waits for."""
+    """Return a job, for staff.
+
+    ``graders`` are the live ones, None to leave out what it waits for. ``most``: the assignment's points.
+    """
+    marks = final_marks(job)
     results = [StageResult.read(entry) for entry in job.results or []]
     scores = next((result.scores for result in reversed(results) if result.scores), None)
     return JobView(
@@ -64,11 +72,15 @@ def job_view(
         generation=job.generation,
         executions=[attempt_view(attempt) for attempt in job.attempts],
         stages=list(_stages(stages, results, "" if job.outcome in UNWANTED else job.reason)),
-        score=scores.score if scores else None,
-        max_score=scores.max_score if scores else None,
+        **(points_of(marks, most) if marks else _stored(scores)),
         results=scores.document if scores else None,
         queue=queue_view(place) if place else None,
     )
+
+
+def _stored(scores: Scores | None) -> Points:
+    """Return the points of a job that an earlier version has ended."""
+    return {"score": scores.score if scores else None, "max_score": scores.max_score if scores else None}
 
 
 def attempt_view(attempt: Attempt) -> AttemptView:
@@ -104,11 +116,6 @@ def _summary(job: Job, stages: Sequence[Mapping[str, Any]], graders: Sequence[Gr
         "waits_for": "" if graders is None or job.state not in _WAITING else obstacle(job.pool, job.needs, graders),
         "student": student_of(stages),
     }
-
-
-def student_of(stages: Sequence[Mapping[str, Any]]) -> str | None:
-    """Return the student or group that a job's stages name, or None."""
-    return next((str(env[STUDENT]) for stage in stages if STUDENT in (env := stage.get("env") or {})), None)
 
 
 def _stages(stages: Sequence[Mapping[str, Any]], results: Sequence[StageResult], reason: str) -> Iterable[StageView]:

@@ -23,7 +23,8 @@ def run_fields(run: Run, *, students: int | None = None) -> dict[str, Any]:
         "started_at": run.started_at,
         "finished_at": run.finished_at,
         "success": run.has_succeeded,
-        "trigger": run.trigger,
+        "trigger": None if run.regrade else run.trigger,
+        "regrade": run.regrade,
         "order": run.order.kind.value if run.order else None,
     }
 

@@ -3,7 +3,10 @@
 from broadway.domain.files import PROGRAM
 from broadway.domain.job import Job
 from broadway.domain.submission import Submission, SubmissionHead
+from broadway.domain.visibility import Role, Standing, seen_points
 from broadway.domain.webhook import Delivery
+from broadway.domain.work import final_marks
+from broadway.ingest.v2.views.points import points
 from broadway.messages.resources.submissions import FileView, JobFiles, SubmissionJob, SubmissionSummary, SubmissionView
 
 
@@ -19,7 +22,15 @@ def submission_summary(submission: Submission | SubmissionHead) -> SubmissionSum
     )
 
 
-def submission_view(submission: Submission, delivery: Delivery | None, job: Job | None = None) -> SubmissionView:
+def submission_view(
+    submission: Submission,
+    delivery: Delivery | None,
+    job: Job | None = None,
+    *,
+    role: Role = Role.STUDENT,
+    standing: Standing | None = None,
+) -> SubmissionView:
+    """Return a submission, with the points of its job that a role may see; without a ``standing`` there are none."""
     return SubmissionView(
         **submission_summary(submission).model_dump(),
         archive=submission.archive,
@@ -27,13 +38,15 @@ def submission_view(submission: Submission, delivery: Delivery | None, job: Job 
         state=delivery.state if delivery else None,
         reason=delivery.reason if delivery else "",
         run_id=delivery.run_id if delivery else None,
-        job=_job(job) if job else None,
+        job=_job(job, role, standing) if job else None,
         files=_files(submission),
     )
 
 
-def _job(job: Job) -> SubmissionJob:
-    return SubmissionJob(id=job.id, state=job.state, outcome=job.outcome, finished_at=job.finished_at)
+def _job(job: Job, role: Role, standing: Standing | None) -> SubmissionJob:
+    marks = final_marks(job)
+    seen = seen_points(marks, role, standing) if marks and standing else (None, None)
+    return SubmissionJob(id=job.id, state=job.state, outcome=job.outcome, finished_at=job.finished_at, **points(*seen))
 
 
 def job_files(submission: Submission) -> JobFiles:

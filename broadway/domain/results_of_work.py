@@ -1,0 +1,109 @@
+"""The results of students' works: those of all jobs that grade a work, and the one of them that counts. Pure."""
+
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from broadway.domain.handed_in import HandedIn
+from broadway.domain.job import Outcome
+from broadway.domain.marks import Marks
+from broadway.domain.work import OWN, Work, work_of
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The receipt of a work: its id, the student or the group, and the time."""
+
+    id: str
+    student: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The result of one generation of a job that grades a work.
+
+    ``execution`` is the one that ended it, if any. ``marks`` are None if they are not known.
+    """
+
+    handed_in: HandedIn
+    job: str
+    generation: int
+    outcome: Outcome
+    finished_at: datetime
+    execution: str | None = None
+    marks: Marks | None = None
+    images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """A work with the result that counts; ``result`` is None while it waits, and if it was not graded."""
+
+    student: str
+    work: Work
+    result: Result | None = None
+
+
+def graded(
+    receipts: Iterable[Receipt],
+    results: Iterable[Result],
+    waiting: Iterable[HandedIn],
+    *,
+    points: Decimal | None,
+    published: AbstractSet[str] = frozenset(),
+) -> list[Graded]:
+    """Return each work with its result.
+
+    Args:
+        receipts: The receipts of uploads.
+        results: The results of all jobs of these works, and of pushes.
+        waiting: The works of jobs that have not ended.
+        points: The assignment's points, or None.
+        published: The executions of published grades: a regrade's result counts if its execution is one of them.
+    """
+    known: dict[str, Receipt] = {each.id: each for each in receipts}
+    found: dict[str, list[Result]] = {}
+    for each in results:
+        if not each.handed_in.regrade or each.execution in published:
+            found.setdefault(each.handed_in.id, []).append(each)
+            known.setdefault(each.handed_in.id, _receipt(each.handed_in))
+    open_works = {each.id: _receipt(each) for each in waiting if not each.regrade}
+    return [
+        _graded(receipt, found.get(identity, ()), points, is_open=identity in open_works)
+        for identity, receipt in (open_works | known).items()
+    ]
+
+
+def decisive(results: Iterable[Result]) -> Result | None:
+    """Return the last result that is the work's own, which no later failure of the infrastructure replaces, or None."""
+    own = [each for each in results if each.outcome in OWN]
+    return max(own, key=_order) if own else None
+
+
+def _graded(receipt: Receipt, results: Iterable[Result], points: Decimal | None, *, is_open: bool) -> Graded:
+    found = list(results)
+    result = decisive(found)
+    if result is not None:
+        work = work_of(receipt.id, receipt.at, result.outcome, result.marks or Marks(), points)
+        return Graded(receipt.student, work, result)
+    last = None if is_open or not found else max(found, key=_order)
+    return Graded(receipt.student, Work(receipt.id, receipt.at, last.outcome if last else None))
+
+
+def _order(result: Result) -> tuple[datetime, int]:
+    return result.finished_at, result.generation
+
+
+def _receipt(handed_in: HandedIn) -> Receipt:
+    return Receipt(handed_in.id, handed_in.student, handed_in.at)
+
+
+def by_student(works: Iterable[Graded]) -> Mapping[str, list[Graded]]:
+    """Return works by the student or the group that handed them in."""
+    found: dict[str, list[Graded]] = {}
+    for each in works:
+        found.setdefault(each.student, []).append(each)
+    return found

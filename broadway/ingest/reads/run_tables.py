@@ -1,0 +1,239 @@
+"""The table of a run for pages: a row for each job, with its score and its failed tests.
+
+A row of a job that has ended is made once. Rows of a run are shared by all who look at it, as the progress is, and a
+table may be a second old: pages of runs that are not over go on by themselves.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from broadway.domain.job import Job, JobState
+from broadway.domain.originals import StageReport
+from broadway.domain.progress import JobProgress, RunProgress
+from broadway.domain.report import Report, Status
+from broadway.domain.status_line import JobFacts, StatusLine, status_of
+from broadway.domain.submission import student_of
+from broadway.domain.visibility import Role, with_points
+from broadway.ingest.reads.progress import ProgressReads, SharedProgress
+from broadway.ingest.reads.reports import of_results
+from broadway.ingest.reads.stores import JobQueries, ReportQueries
+from broadway.lifecycle.stores import CurrentSettings, Stages
+
+MAX_ROWS = 50_000  # of all remembered runs together
+MAX_FAILED = 200  # names of failed tests that a row has
+FRESH = 1.0  # seconds for which a table is used again
+LOADED = 200  # jobs read at a time, so that others are served in between
+MAX_CAUSE = 200  # characters
+MAX_FORMS = 20  # of one table
+
+Form = TypeVar("Form")
+_FAILED = frozenset((Status.FAILED, Status.PARTIAL))
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A job as a row. ``seconds`` is the time that its last attempt took, ``waited`` that before its first start."""
+
+    id: str
+    phase: str
+    index: int
+    state: JobState
+    student: str
+    status: StatusLine
+    attempts: int
+    grader: str
+    waited: float | None
+    seconds: float | None
+    started_at: datetime | None
+    score: Decimal | None = None
+    max: Decimal | None = None
+    passed: int | None = None
+    tests: int | None = None
+    failed: tuple[str, ...] = ()
+
+    @property
+    def cause(self) -> str:
+        """The first line of the reason of a job that is not graded, by which equal failures are grouped."""
+        return self.status.sentence.strip().split("\n", 1)[0][:MAX_CAUSE]
+
+
+@dataclass(frozen=True, slots=True)
+class RunTable:
+    """A run, its progress, and its rows in the order of phases and of the roster; readers share what they make of it.
+
+    At most ``MAX_FORMS`` are kept.
+    """
+
+    progress: RunProgress
+    rows: Sequence[RunRow]
+    _forms: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def form(self, key: Hashable, make: Callable[[], Form]) -> Form:
+        """Return a form of the table; it is made for the first reader who asks for it."""
+        if key not in self._forms:
+            while len(self._forms) >= MAX_FORMS:
+                del self._forms[next(iter(self._forms))]
+            self._forms[key] = make()
+        found: Form = self._forms[key]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    score: Decimal | None = None
+    max: Decimal | None = None
+    passed: int | None = None
+    tests: int | None = None
+    failed: tuple[str, ...] = ()
+    has_report: bool = False
+    gradable: bool = True
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The rows of one run by job id, each with the version of its job."""
+
+    rows: dict[str, tuple[tuple[object, ...], RunRow]] = field(default_factory=dict)
+    students: dict[str, str] = field(default_factory=dict)
+    shared: SharedProgress | None = None
+    table: RunTable | None = None
+    read_at: float = 0.0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class RunTables:
+    """Reads of the tables of the runs of any course."""
+
+    def __init__(
+        self,
+        progress: ProgressReads,
+        jobs: JobQueries,
+        reports: ReportQueries,
+        settings: CurrentSettings,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._progress = progress
+        self._jobs = jobs
+        self._reports = reports
+        self._settings = settings
+        self._clock = clock
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+
+    async def of_run(self, course: str, run_id: str) -> RunTable | None:
+        """Return the table of a run of a course; None if the course has no such run."""
+        kept = self._kept.setdefault(run_id, _Kept())
+        self._kept.move_to_end(run_id)
+        async with kept.lock:
+            begun = self._clock()
+            if kept.table is None or begun - kept.read_at >= FRESH:
+                shared = await self._progress.of_run(course, run_id)
+                if shared is None:
+                    self._kept.pop(run_id, None)
+                    return None
+                if kept.shared is not shared or kept.table is None:
+                    kept.table = RunTable(shared.progress, await self._rows(shared.progress, kept))
+                kept.shared, kept.read_at = shared, begun
+        self._forget()
+        return kept.table if kept.table.progress.run.course == course else None
+
+    def _forget(self) -> None:
+        size = sum(len(kept.rows) for kept in self._kept.values())
+        while size > MAX_ROWS and len(self._kept) > 1:
+            _, oldest = self._kept.popitem(last=False)
+            size -= len(oldest.rows)
+
+    async def _rows(self, progress: RunProgress, kept: _Kept) -> list[RunRow]:
+        points = (await self._settings.current(progress.run.course, progress.run.assignment)).settings.points
+        versions = {job.id: _version(job, points) for job in progress.jobs}
+        stale = [
+            job
+            for job in progress.jobs
+            if job.id not in kept.rows or kept.rows[job.id][0] != versions[job.id] or job.state is JobState.RUNNING
+        ]
+        for start in range(0, len(stale), LOADED):
+            some = stale[start : start + LOADED]
+            for row in await self._loaded(some, kept, progress, points):
+                kept.rows[row.id] = (versions[row.id], row)
+        return [kept.rows[job.id][1] for job in progress.jobs]
+
+    async def _loaded(
+        self, some: Sequence[JobProgress], kept: _Kept, progress: RunProgress, points: Decimal | None
+    ) -> list[RunRow]:
+        begun = [job.id for job in some if job.started_at or job.is_terminal]
+        jobs = await self._jobs.with_results(begun) if begun else {}
+        ended = [job.execution_id for job in jobs.values() if job.is_terminal and job.execution_id]
+        reports = await self._reports.of_executions(ended) if ended else {}
+        if unknown := [job.id for job in some if job.id not in kept.students]:
+            kept.students |= self._students(unknown, await self._jobs.stages(unknown), progress)
+        rows = []
+        for each in some:
+            job = jobs.get(each.id)
+            found = _reported(job, reports) if job and job.is_terminal else None
+            result = _result(found.reported.report, points) if found and found.reported.report else _Result()
+            rows.append(_row(each, job, kept.students.get(each.id, ""), result))
+        return rows
+
+    @staticmethod
+    def _students(ids: Sequence[str], stages: Mapping[str, Stages], progress: RunProgress) -> dict[str, str]:
+        submitter = str((progress.run.trigger or {}).get("student") or "")
+        return {identity: student_of(stages.get(identity, [])) or submitter for identity in ids}
+
+
+def _reported(job: Job, reports: Mapping[str, Sequence[StageReport]]) -> StageReport | None:
+    """Return the report of the last stage that has one, or that in the job's own results."""
+    stored = reports.get(job.execution_id or "")
+    return max(stored, key=lambda each: each.stage) if stored else of_results(job)
+
+
+def _version(job: JobProgress, points: Decimal | None) -> tuple[object, ...]:
+    return (points, job.state, job.queued_at, job.started_at, job.finished_at, job.outcome)
+
+
+def _result(report: Report, points: Decimal | None) -> _Result:
+    report, _ = with_points(report, points)
+    counted = [test for test in report.tests if test.status not in (Status.INFO, Status.SKIPPED)]
+    return _Result(
+        score=report.score,
+        max=report.max,
+        passed=sum(test.status is Status.PASSED for test in counted) if counted else None,
+        tests=len(counted) or None,
+        failed=tuple(test.key for test in counted if test.status in _FAILED)[:MAX_FAILED],
+        has_report=True,
+        gradable=report.gradable,
+    )
+
+
+def _row(progress: JobProgress, job: Job | None, student: str, result: _Result) -> RunRow:
+    facts = JobFacts(
+        progress.state,
+        progress.outcome,
+        has_report=result.has_report,
+        gradable=result.gradable,
+        attempts=job.starts if job else 0,
+        reason=job.reason if job else "",
+    )
+    started = progress.started_at
+    return RunRow(
+        id=progress.id,
+        phase=progress.phase.value,
+        index=progress.index,
+        state=progress.state,
+        student=student,
+        status=status_of(facts, Role.STAFF),
+        attempts=job.starts if job else 0,
+        grader=(job.grader_id or "") if job else "",
+        waited=(started - progress.queued_at).total_seconds() if started else None,
+        seconds=job.seconds if job and job.is_terminal else None,
+        started_at=started,
+        score=result.score,
+        max=result.max,
+        passed=result.passed,
+        tests=result.tests,
+        failed=result.failed,
+    )

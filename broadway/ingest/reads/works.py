@@ -1,0 +1,153 @@
+"""Reads of the works of an assignment, each with the result that counts, for the grades of its students."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+from broadway.domain.assignment_settings import AssignmentSettings, Start
+from broadway.domain.handed_in import HandedIn
+from broadway.domain.job import Job, Outcome, Phase
+from broadway.domain.marks import Marks
+from broadway.domain.results_of_work import Graded, Receipt, Result, graded
+from broadway.domain.run import job_id
+from broadway.domain.submission import UPLOADS
+from broadway.domain.webhook import Delivery, DeliveryState, delivery_key
+from broadway.domain.work import OWN, graded_attempt
+from broadway.ingest.reads.stores import ReportQueries
+from broadway.lifecycle.stores import JobsById
+
+PublishedExecutions = Callable[[str, str], Awaitable[AbstractSet[str]]]
+
+_UNDECIDED = DeliveryState.RECEIVED
+
+
+class OpenWorks(Protocol):
+    """The works of open jobs."""
+
+    async def waiting(self, course: str, assignment: str) -> list[HandedIn]:
+        """Return the works of jobs that have not ended, of all students."""
+
+
+class WorkQueries(OpenWorks, Protocol):
+    """Queries on works and their results. Without ``students`` they are for all of an assignment."""
+
+    async def receipts(self, course: str, assignment: str, students: Sequence[str] | None = None) -> list[Receipt]:
+        """Return the receipts of uploads, in any order."""
+
+    async def results(self, course: str, assignment: str, students: Sequence[str] | None = None) -> list[Result]:
+        """Return the results of works, in any order; a work has one for each generation of each of its jobs.
+
+        Those that a recorder of an earlier version has stored are left out.
+        """
+
+
+class DeliveriesById(Protocol):
+    """Deliveries, many at a time."""
+
+    async def get_many(self, identities: Sequence[str]) -> dict[str, Delivery]:
+        """Return deliveries by id, without bodies; unknown ids are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkReads:
+    """Reads of the works of any assignment."""
+
+    works: WorkQueries
+    deliveries: DeliveriesById
+    jobs: JobsById
+    reports: ReportQueries
+
+    async def of_assignment(
+        self,
+        course: str,
+        assignment: str,
+        settings: AssignmentSettings,
+        *,
+        students: Sequence[str] | None = None,
+        published: PublishedExecutions,
+    ) -> list[Graded]:
+        """Return the works of an assignment.
+
+        Args:
+            course: The course.
+            assignment: The assignment.
+            settings: The assignment's settings.
+            students: The students and groups whose works to return; all if None.
+            published: Returns the executions of the published grades, which decide whether results of regrades count.
+        """
+        waiting = await self.works.waiting(course, assignment)  # first: a job that ends meanwhile has a result then
+        if students is not None:
+            waiting = [each for each in waiting if each.student in students]
+        receipts, results = await asyncio.gather(
+            self.works.receipts(course, assignment, students), self.works.results(course, assignment, students)
+        )
+        known = {each.handed_in.id for each in results if not each.handed_in.regrade} | {each.id for each in waiting}
+        missing = [each for each in receipts if each.id not in known]
+        if missing and settings.starts is Start.AT_ONCE:
+            results += await self._by_deliveries(course, assignment, missing)
+        found = [await self._with_marks(each) for each in results]
+        has_regrades = any(each.handed_in.regrade for each in found)
+        executions = await published(course, assignment) if has_regrades else frozenset()
+        return graded(receipts, found, waiting, points=settings.points, published=executions)
+
+    async def _with_marks(self, result: Result) -> Result:
+        """Return a result with the marks of its report if they were not stored with it."""
+        if result.marks is not None or result.outcome not in OWN or result.execution is None:
+            return result
+        return replace(result, marks=await self._marks(result.job, result.execution))
+
+    async def _marks(self, job: str, execution: str) -> Marks:
+        stored = await self.reports.of_execution(job, execution)
+        last = max(stored, key=lambda each: each.stage, default=None)
+        return Marks.of(last.reported.report) if last and last.reported.report else Marks()
+
+    async def _by_deliveries(self, course: str, assignment: str, missing: Sequence[Receipt]) -> list[Result]:
+        """Return the results of uploads whose jobs do not name them: of jobs or outcomes of an earlier version.
+
+        An upload that gets no job, since a later one or a limit kept it from that, is settled without a result.
+        """
+        keys = {delivery_key(course, f"{UPLOADS}{assignment}", each.id): each for each in missing}
+        deliveries = await self.deliveries.get_many(list(keys))
+        by_job = {
+            job_id(each.run_id, Phase.STUDENTS, 0): keys[identity]
+            for identity, each in deliveries.items()
+            if each.state is DeliveryState.ACCEPTED and each.run_id
+        }
+        jobs = await self.jobs.get_many(list(by_job))
+        unused = [
+            _settled(keys[identity], each)
+            for identity, each in deliveries.items()
+            if each.state not in (DeliveryState.ACCEPTED, _UNDECIDED)
+        ]
+        return [*unused, *_of_jobs(jobs.values(), by_job)]
+
+
+def _settled(receipt: Receipt, delivery: Delivery) -> Result:
+    """Return the result of an upload that has no job."""
+    is_superseded = delivery.state is DeliveryState.SUPERSEDED
+    outcome = Outcome.SUPERSEDED if is_superseded else Outcome.CANCELLED
+    return Result(HandedIn(receipt.id, receipt.student, receipt.at), "", 0, outcome, delivery.received_at)
+
+
+def _of_jobs(jobs: Collection[Job], receipts: dict[str, Receipt]) -> list[Result]:
+    """Return the results of jobs that do not name their works; those that have not ended are left out."""
+    found: list[Result] = []
+    for job in jobs:
+        attempt, receipt = graded_attempt(job), receipts[job.id]
+        outcome = attempt.outcome if attempt else job.outcome if job.is_terminal else None
+        if outcome is not None:
+            found.append(
+                Result(
+                    handed_in=HandedIn(receipt.id, receipt.student, receipt.at),
+                    job=job.id,
+                    generation=attempt.generation if attempt else job.generation,
+                    outcome=outcome,
+                    finished_at=(attempt and attempt.ended_at) or job.finished_at or datetime.now(UTC),
+                    execution=attempt.execution_id if attempt else None,
+                    marks=attempt.marks if attempt else None,
+                )
+            )
+    return found

@@ -1,0 +1,1 @@
+"""Pages for people: staff, students and operators, rendered here, beside the interfaces for programs."""

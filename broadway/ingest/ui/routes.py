@@ -1,0 +1,62 @@
+"""The routes of the pages."""
+
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from broadway.ingest.http.answers import Refused
+from broadway.ingest.http.deps import Deps, Handler
+from broadway.ingest.http.rights import Auth, takes
+from broadway.ingest.ui import courses, jobs, live, runs, sign_in, statics, students
+from broadway.ingest.ui.endpoint import NOTHING_HERE, page_route
+
+_COURSE = "/ui/c/{course:id}"
+_RUN = f"{_COURSE}/r/{{run_id:id}}"
+_JOB = "/ui/j/{job:id}"
+_STUDENT = f"{_COURSE}/s/{{student}}"
+
+
+async def static_file(request: Request) -> Response:
+    """Serve the style sheet and the script, to anyone, also while the store is unavailable."""
+    return statics.served(request) or Response(status_code=404)
+
+
+@takes(Auth.ANYBODY)
+async def nowhere(_: Request, __: Deps) -> Response:
+    """Refuse any other address of the pages."""
+    raise Refused(404, NOTHING_HERE)
+
+
+PAGES: Mapping[str, Mapping[str, Handler]] = {
+    "/ui": {"GET": courses.home},
+    "/ui/sign-in": {"GET": sign_in.show, "POST": sign_in.begin},
+    "/ui/sign-out": {"POST": sign_in.end},
+    "/ui/sessions": {"GET": sign_in.list_sessions},
+    "/ui/sessions/{session:id}/end": {"POST": sign_in.end_session},
+    "/s/{token:id}": {"GET": sign_in.show_link, "POST": sign_in.follow_link},
+    "/ui/me": {"GET": students.home},
+    "/ui/me/a/{assignment:id}": {"GET": students.assignment, "POST": students.hand_in},
+    _JOB: {"GET": jobs.show},
+    f"{_JOB}/live": {"GET": live.of_job},
+    f"{_JOB}/log": {"GET": jobs.download_log},
+    f"{_JOB}/files.zip": {"GET": jobs.download_all},
+    f"{_JOB}/files/{{path:path}}": {"GET": jobs.download_file},
+    f"{_JOB}/artifacts/{{path:path}}": {"GET": jobs.download_artifact},
+    f"{_JOB}/rerun": {"POST": jobs.rerun},
+    _COURSE: {"GET": courses.show},
+    _RUN: {"GET": runs.show},
+    f"{_RUN}/live": {"GET": live.of_run},
+    f"{_RUN}/rerun": {"POST": runs.rerun},
+    f"{_RUN}/cancel": {"POST": runs.cancel},
+    _STUDENT: {"GET": students.home_for_staff},
+    f"{_STUDENT}/a/{{assignment:id}}": {"GET": students.assignment_for_staff},
+    "/ui/{rest:path}": {"GET": nowhere, "POST": nowhere},
+}
+
+
+def routes(deps: Deps) -> list[Route]:
+    """Return the routes of the pages."""
+    static = Route(f"{statics.PATH}/{{file}}", static_file)
+    return [static, *(page_route(deps, path, handlers) for path, handlers in PAGES.items())]

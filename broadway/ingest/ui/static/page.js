@@ -1,0 +1,126 @@
+// Live parts of pages. Every page works without this: it only saves reloads.
+
+const main = document.querySelector("main[data-live]");
+const offline = document.getElementById("offline");
+
+/** Replace elements by those of the same ids, and keep what the reader has opened and focused. */
+function replaceParts(html) {
+  const given = document.createElement("template");
+  given.innerHTML = html;
+  for (const fresh of [...given.content.querySelectorAll("tr[id]"), ...given.content.children]) {
+    const old = fresh.id && document.getElementById(fresh.id);
+    if (old && !old.isEqualNode(fresh)) {
+      swap(old, fresh);
+    }
+  }
+}
+
+function swap(old, fresh) {
+  for (const details of fresh.querySelectorAll("details[id]")) {
+    const before = document.getElementById(details.id);
+    if (before) {
+      details.open = before.open;
+    }
+  }
+  const focused = old.contains(document.activeElement) ? pathOf(old, document.activeElement) : null;
+  old.replaceWith(fresh);
+  if (focused) {
+    find(fresh, focused)?.focus({ preventScroll: true });
+  }
+}
+
+/** Name an element by its id, or by its address among those of its part. */
+function pathOf(part, element) {
+  return element.id ? { id: element.id } : { href: element.getAttribute("href"), tag: element.localName };
+}
+
+function find(part, named) {
+  if (named.id) {
+    return document.getElementById(named.id);
+  }
+  return [...part.querySelectorAll(named.tag)].find((each) => each.getAttribute("href") === named.href);
+}
+
+/** Follow the stream of a page while it is visible; go on where it was left. */
+class Follower {
+  constructor(address) {
+    this.address = new URL(address, location.href);
+    this.last = "";
+    this.source = null;
+    this.isOver = false;
+  }
+
+  begin() {
+    if (this.isOver || this.source) {
+      return;
+    }
+    if (this.last) {
+      this.address.searchParams.set("since", this.last);
+    }
+    this.source = new EventSource(this.address);
+    this.source.addEventListener("open", () => (offline.hidden = true));
+    this.source.addEventListener("parts", (event) => {
+      this.last = event.lastEventId;
+      replaceParts(event.data);
+      document.documentElement.dataset.seen = this.last;
+    });
+    this.source.addEventListener("end", () => {
+      this.isOver = true;
+      this.pause();
+      document.documentElement.dataset.live = "over";
+    });
+    this.source.addEventListener("error", () => this.failed());
+  }
+
+  failed() {
+    offline.hidden = false;
+    if (this.source?.readyState === EventSource.CLOSED) {
+      this.pause();
+      const wait = 3000 + Math.random() * 4000; // not all watchers at once
+      setTimeout(() => document.hidden || this.begin(), wait);
+    }
+  }
+
+  pause() {
+    this.source?.close();
+    this.source = null;
+  }
+}
+
+if (main && "EventSource" in window) {
+  const follower = new Follower(main.dataset.live);
+  document.addEventListener("visibilitychange", () => (document.hidden ? follower.pause() : follower.begin()));
+  window.addEventListener("pagehide", () => follower.pause());
+  window.addEventListener("pageshow", () => document.hidden || follower.begin());
+  if (!document.hidden) {
+    follower.begin();
+  }
+}
+
+// A form is sent once: the button of one that is under way says so.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method !== "post" || event.defaultPrevented) {
+    return;
+  }
+  if (form.dataset.sent) {
+    event.preventDefault();
+    return;
+  }
+  form.dataset.sent = "yes";
+  form.querySelector("button")?.setAttribute("aria-busy", "true");
+});
+window.addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("form[data-sent]")) {
+    delete form.dataset.sent;
+    form.querySelector("button")?.removeAttribute("aria-busy");
+  }
+});
+
+// An address of a test or of a line opens what holds it.
+function openTarget() {
+  const target = location.hash ? document.getElementById(location.hash.slice(1)) : null;
+  target?.querySelectorAll("details").forEach((each) => (each.open = true));
+}
+window.addEventListener("hashchange", openTarget);
+openTarget();

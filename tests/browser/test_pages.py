@@ -1,0 +1,236 @@
+"""Pages in a real browser: both themes, wide and narrow, without script errors, and live without a reload."""
+
+from graded import World, results
+from harness import token_of
+from playwright.async_api import Page
+from walking import SIZES, THEMES, Walker
+
+from broadway.domain.job import Outcome
+from broadway.domain.originals import Reported
+from broadway.domain.report import Report
+
+STUDENTS = [f"student-{number:03}" for number in range(120)]
+TESTS = [
+    {"key": "adds", "name": {"body": "adds two numbers"}, "number": "1.1", "status": "passed", "score": 2, "max": 2},
+    {
+        "key": "overflow",
+        "name": {"body": "overflow"},
+        "number": "3.2",
+        "status": "failed",
+        "score": 0,
+        "max": 2,
+        "output": {"body": "\x1b[31mexpected 2147483648\x1b[0m\ngot -2147483648", "format": "ansi"},
+        "tags": ["integers"],
+    },
+    {"key": "leak", "name": {"body": "frees its memory"}, "number": "3.3", "status": "failed", "score": 0, "max": 1},
+]
+LOG = "".join(f"2026-01-01T00:00:00.{number}Z line \x1b[32m{number}\x1b[0m\n" for number in range(40))
+
+
+def report(score: int, *, tests: int = 3) -> Reported:
+    fields = {"source": "gradescope", "score": score, "max": 20, "log_visibility": "visible", "tests": TESTS[:tests]}
+    return Reported(report=Report.model_validate(fields))
+
+
+async def graded(world: World) -> None:
+    """Give a class results of every kind."""
+    await world.begin(*STUDENTS)
+    for number, student in enumerate(STUDENTS[:60]):
+        if number % 10 == 3:
+            reason = "main.c:3: undefined reference to main"
+            await world.finish(student, [{"success": False}], outcome=Outcome.FAILED, reason=reason)
+        elif number % 10 == 7:
+            await world.finish(student, [{"success": False}], outcome=Outcome.TIMED_OUT, reason="stage 1 ran 30 s")
+        else:
+            await world.finish(student, results(report(number % 21)), stdout=LOG)
+    await world.start(STUDENTS[60])
+
+
+async def test_every_page_in_both_themes_wide_and_narrow(world: World, walker: Walker) -> None:
+    await graded(world)
+    course, run = f"/ui/c/{world.course}", f"/ui/c/{world.course}/r/{world.run}"
+    job, failed = (f"/ui/j/{world.jobs[student]}" for student in (STUDENTS[5], STUDENTS[3]))
+    own = [("sign-in", "/ui/sign-in"), ("sessions", "/ui/sessions")]
+    for_staff = [
+        *own,
+        ("course", course),
+        ("run", run),
+        ("job", job),
+        ("failed", failed),
+        ("queue", f"/ui/j/{world.jobs[STUDENTS[90]]}"),
+    ]
+    for_staff += [("student", f"{course}/s/{STUDENTS[5]}"), ("nothing", "/ui/nothing")]
+    for_students = [
+        ("home", "/ui/me"),
+        ("hand-in", "/ui/me/a/mp1"),
+        ("result", job.replace(world.jobs[STUDENTS[5]], world.jobs[STUDENTS[0]])),
+    ]
+    for theme in THEMES:
+        for width, height in SIZES:
+            for token, pages in ((token_of(world.course), for_staff), (world.tokens[STUDENTS[0]], for_students)):
+                page = await walker.window(width=width, height=height, theme=theme)
+                await walker.sign_in(page, token)
+                for name, address in pages:
+                    await page.goto(f"{walker.base}{address}")
+                    await walker.check(page)
+                    await walker.picture(page, f"{name}-{theme}-{width}")
+                    await page.set_viewport_size({"width": 320, "height": height})
+                    await walker.check_reflow(page)
+                    await page.set_viewport_size({"width": width, "height": height})
+                await page.context.close()
+    assert "\n".join(each for each in walker.problems if "404 (Not Found)" not in each) == ""
+
+
+async def test_a_job_and_its_run_change_without_a_reload(world: World, walker: Walker) -> None:
+    page = await walker.window()
+    await walker.sign_in(page, token_of(world.course))
+    await page.goto(f"{walker.base}/ui/c/{world.course}/r/{world.run}")
+    run = await page.context.new_page()
+    run, page = page, run
+    await page.goto(f"{walker.base}/ui/j/{world.jobs['ada']}")
+    await page.wait_for_selector("html[data-seen]")  # the first event has arrived
+    await page.evaluate("window.isSamePage = true")
+    await run.evaluate("window.isSamePage = true")
+
+    execution = await world.start("ada")
+    await page.wait_for_selector("#status .status.running")
+    await world.finish("ada", results(report(17)), execution=execution)
+    await page.wait_for_selector("#status .status.good")
+    await page.wait_for_selector("html[data-live=over]")
+    assert await page.inner_text("#status .score") == "17 of 20"
+    assert await page.locator(".tests > li").count() == 3
+    await run.wait_for_selector(f"#j-{world.jobs['ada']} .status.good")
+    assert "1 of 2 finished" in await run.inner_text("#status")
+    assert await page.evaluate("window.isSamePage")
+    assert await run.evaluate("window.isSamePage")
+    assert walker.problems == []
+
+
+async def test_a_page_that_was_hidden_catches_up_when_it_is_seen(world: World, walker: Walker) -> None:
+    page = await walker.window()
+    await walker.sign_in(page, token_of(world.course))
+    await page.goto(f"{walker.base}/ui/j/{world.jobs['ada']}")
+    await page.wait_for_selector("html[data-seen]")
+    hide = "Object.defineProperty(document, 'hidden', {value: %s, configurable: true});"
+    notify = "document.dispatchEvent(new Event('visibilitychange'))"
+    await page.evaluate(hide % "true" + notify)
+    await world.finish("ada", results(report(17)))
+    assert await page.locator("#status .status.waiting").count() == 1
+
+    async with page.expect_request(lambda request: "since=" in request.url):
+        await page.evaluate(hide % "false" + notify)
+    await page.wait_for_selector("#status .status.good")
+    assert walker.problems == []
+
+
+async def test_pages_work_without_script(world: World, walker: Walker) -> None:
+    await world.finish("ada", results(report(17)))
+    page = await walker.window(java_script_enabled=False)
+    await walker.sign_in(page, world.tokens["ada"])
+    await page.click("text=mp1")
+    await page.set_input_files("#files", {"name": "main.c", "mimeType": "text/plain", "buffer": b"int main;"})
+    await page.click("text=Hand in >> nth=-1")
+    await page.wait_for_url("**/ui/j/*")
+    assert "queued" in await page.inner_text("#status")
+    await page.click("text=Sign out")
+    await page.wait_for_url("**/ui/sign-in")
+    assert walker.problems == []
+
+
+async def test_a_submission_is_handed_in_and_read_by_keyboard(world: World, walker: Walker) -> None:
+    await world.finish("ada", results(report(17)), stdout=LOG)
+    page = await walker.window()
+    await page.goto(f"{walker.base}/ui/sign-in")
+    await page.keyboard.type(world.tokens["ada"])  # the field has the focus
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/ui/me")
+    await tab_to(page, "mp1")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/ui/me/a/mp1")
+    await page.set_input_files("#files", {"name": "main.c", "mimeType": "text/plain", "buffer": b"int main;"})
+    await tab_to(page, "Hand in")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/ui/j/*")
+
+    await page.goto(f"{walker.base}/ui/j/{world.jobs['ada']}")
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Enter")  # past the top of the page
+    assert await page.evaluate("document.activeElement.id") == "main"
+    await tab_to(page, "output")
+    opened = await page.evaluate("document.activeElement.parentElement.open")
+    await page.keyboard.press("Enter")
+    assert await page.evaluate("document.activeElement.parentElement.open") is not opened
+    assert walker.problems == []
+
+
+async def test_staff_filter_a_run_by_keyboard(world: World, walker: Walker) -> None:
+    await world.finish("ada", results(report(17)))
+    page = await walker.window()
+    await walker.sign_in(page, token_of(world.course))
+    await tab_to(page, "mp1")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/r/*")
+    await tab_to(page, "", field="find")
+    await page.keyboard.type("bob")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**find=bob*")
+    assert await page.locator("tbody tr").count() == 1
+    await tab_to(page, "bob")
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/ui/j/*")
+    assert walker.problems == []
+
+
+async def tab_to(page: Page, text: str, *, field: str = "", most: int = 60) -> None:
+    """Press Tab until an element of a text, or a field of a name, has the focus, which must be visible."""
+    for _ in range(most):
+        await page.keyboard.press("Tab")
+        found = await page.evaluate(
+            "(() => { const e = document.activeElement; const s = getComputedStyle(e);"
+            " return [e.innerText?.trim() ?? '', e.getAttribute('name') ?? '', s.outlineStyle] })()"
+        )
+        if (field and found[1] == field) or (not field and found[0] == text):
+            assert found[2] != "none", "the focus cannot be seen"
+            return
+    raise AssertionError(f"no way to {text or field} by keyboard")
+
+
+HOSTILE = [
+    "<script>window.hurt = 1</script>",
+    "<svg onload=window.hurt=1>",
+    '"><img src=x onerror=window.hurt=1>',
+    "\x1b]0;title\x07\x1b[2J\x1b[31mred\x1b]8;;javascript:window.hurt=1\x07link\x1b]8;;\x07",
+    "\u202egnp.exe\u2066 \u200f hidden",
+    "{{ 7 * 7 }} {% raw %} ${7*7} javascript:window.hurt=1",
+    "a\x08\x08\x07\x9b31mb",
+]
+
+
+async def test_text_of_students_stays_text(world: World, walker: Walker) -> None:
+    tests = [
+        {"key": text, "name": {"body": text}, "status": "failed", "output": {"body": text}, "tags": [text[:60]]}
+        for text in HOSTILE
+    ]
+    fields = {"source": "gradescope", "score": 1, "max": 2, "log_visibility": "visible", "tests": tests}
+    hostile = Reported(report=Report.model_validate(fields))
+    log = "".join(f"{text}\n" for text in [*HOSTILE, "x" * 1_000_000])
+    await world.finish("ada", results(hostile), stdout=log)
+    await world.finish("bob", [{"success": False}], outcome=Outcome.FAILED, reason=HOSTILE[0])
+    page = await walker.window()
+    await walker.sign_in(page, token_of(world.course))
+    for address in (
+        f"/j/{world.jobs['ada']}",
+        f"/j/{world.jobs['bob']}",
+        f"/c/{world.course}/r/{world.run}",
+        f"/c/{world.course}",
+    ):
+        await page.goto(f"{walker.base}/ui{address}")
+        content = await page.content()
+        assert HOSTILE[0].replace("<", "&lt;").replace(">", "&gt;") in content
+        assert not {"\x1b", "\x07", "\x08", "\x9b", "\u202e", "\u2066"} & set(content)
+        assert await page.evaluate("window.hurt") is None
+        assert await page.locator("main script, main img, main iframe, main [onload], main [onerror]").count() == 0
+        assert await page.locator("a[href^='javascript:']").count() == 0
+        await walker.check_reflow(page)
+    assert len(await page.context.cookies()) == 1
+    assert "\n".join(walker.problems) == ""

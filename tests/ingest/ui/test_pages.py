@@ -1,0 +1,144 @@
+"""Pages over HTTP, without a browser: contents, and the parts that a student may see."""
+
+import asyncio
+import re
+
+from graded import REPORT, REPORTED, World, results
+from harness import until
+from visitors import Visitor
+
+from broadway.domain.job import Outcome
+from broadway.domain.originals import Reported
+
+
+async def test_staff_go_from_the_course_over_its_run_to_a_result(world: World, staff: Visitor) -> None:
+    await world.finish("ada", results(REPORTED), stdout="2026-01-01T00:00:00.0Z hello\n")
+
+    home = await staff.get("/ui")
+    assert (home.status_code, home.headers["location"]) == (303, f"/ui/c/{world.course}")
+    course = await staff.text(f"/ui/c/{world.course}")
+    assert f'href="/ui/c/{world.course}/r/{world.run}"' in course
+    run = await staff.text(f"/ui/c/{world.course}/r/{world.run}")
+    assert f'href="/ui/j/{world.jobs["ada"]}"' in run
+    assert "1.5/3" in run
+    job = await staff.text(f"/ui/j/{world.jobs['ada']}")
+    assert "1.5 of 3" in job
+    assert "secret-name" in job
+    assert "hello" in job
+    assert re.search(r'id="L1"', job)
+
+
+async def test_a_student_sees_the_own_result_without_what_is_hidden(world: World, staff: Visitor, ada: Visitor) -> None:
+    await world.finish("ada", results(REPORTED))
+
+    own = await ada.text(f"/ui/j/{world.jobs['ada']}")
+    assert "secret-name" not in own
+    assert "1.5" not in own
+    assert "hidden" not in own.replace("aria-hidden", "").replace(" hidden>", "")
+    as_staff_see_it = await staff.text(f"/ui/j/{world.jobs['ada']}?view=student")
+    part = re.compile(r'<section aria-labelledby="tests">.*?</section>', re.DOTALL)
+    assert _without_view(part.findall(own)) == _without_view(part.findall(as_staff_see_it))
+    assert "secret-name" not in as_staff_see_it
+    assert (await ada.get(f"/ui/j/{world.jobs['bob']}")).status_code == 404
+
+
+def _without_view(found: list[str]) -> list[str]:
+    return [text.replace("?view=student", "").replace("&amp;view=student", "") for text in found]
+
+
+async def test_the_filters_of_a_run_are_its_address(world: World, staff: Visitor) -> None:
+    await world.finish("ada", results(REPORTED))
+    await world.finish("bob", [{"success": False}], outcome=Outcome.FAILED, reason="undefined reference to main")
+    run = f"/ui/c/{world.course}/r/{world.run}"
+
+    def shown(text: str) -> set[str]:
+        return {name for name, job in world.jobs.items() if f'id="j-{job}"' in text}
+
+    assert shown(await staff.text(run)) == {"ada", "bob"}
+    assert shown(await staff.text(f"{run}?find=AD")) == {"ada"}
+    assert shown(await staff.text(f"{run}?outcome=not+gradable")) == {"bob"}
+    assert shown(await staff.text(f"{run}?score=1.5")) == {"ada"}
+    assert shown(await staff.text(f"{run}?score=2")) == set()
+    assert shown(await staff.text(f"{run}?test=b")) == {"ada"}
+    assert shown(await staff.text(f"{run}?cause=undefined+reference+to+main")) == {"bob"}
+    assert shown(await staff.text(f"{run}?sort=nonsense&page=-7&score=x")) == {"ada", "bob"}
+    course = await staff.text(f"/ui/c/{world.course}")
+    assert "undefined reference to main" in course
+
+
+async def test_an_upload_on_the_page_leads_to_its_result(world: World, ada: Visitor, staff: Visitor) -> None:
+    page = await ada.text("/ui/me")
+    assert 'href="/ui/me/a/mp1"' in page
+    form = {"files": ("main.c", b"int main(void) { return 0; }\n")}
+    answer = await ada.http.post("/ui/me/a/mp1", files=form, headers={"Sec-Fetch-Site": "same-origin"})
+
+    assert answer.status_code == 303, answer.text
+    result = answer.headers["location"]
+    assert re.fullmatch("/ui/j/[0-9a-f]{24}", result)
+    assert "main.c" in await ada.text(result)
+    assert "int main" in (await ada.get(f"{result}/files/main.c")).text
+    assert result in await ada.text("/ui/me/a/mp1")
+    assert result in await staff.text(f"/ui/c/{world.course}/s/ada")
+    listed = await staff.text(f"/ui/c/{world.course}")
+    assert "<bdi>ada</bdi>" in listed
+    refused = await ada.http.post(
+        "/ui/me/a/mp1", files={"files": ("../x", b"")}, headers={"Sec-Fetch-Site": "same-origin"}
+    )
+    assert refused.status_code == 422
+    assert "is not a name inside the submission" in refused.text
+
+
+async def test_orders_of_staff_are_in_the_audit_log(world: World, staff: Visitor) -> None:
+    await world.finish("ada", results(REPORTED))
+    job = f"/ui/j/{world.jobs['ada']}"
+
+    assert (await staff.post(f"{job}/rerun", {"config": "kept"})).status_code == 303
+    assert "queued" in await staff.text(job)
+    run = f"/ui/c/{world.course}/r/{world.run}"
+    assert (await staff.post(f"{run}/cancel")).status_code == 422
+    assert (await staff.post(f"{run}/cancel", {"sure": "yes"})).status_code == 303
+
+    async def recorded() -> set[str]:
+        page = await world.opened.store.audit.latest(
+            course=world.course, name=None, operation=None, before=None, limit=50
+        )
+        return {record.operation for record in page}
+
+    assert await until(lambda: _has(recorded))
+
+
+async def _has(recorded: object) -> bool:
+    return {"ui.rerunJob", "ui.cancelRun"} <= await recorded()  # type: ignore[operator]
+
+
+async def test_attempts_have_addresses(world: World, staff: Visitor) -> None:
+    await world.finish("ada", results(REPORTED))
+    job = f"/ui/j/{world.jobs['ada']}"
+    await staff.post(f"{job}/rerun")
+    better = REPORT.model_copy(update={"score": REPORT.max})
+    await world.finish("ada", results(Reported(report=better)))
+
+    assert "3 of 3" in await staff.text(job)
+    assert "1.5 of 3" in await staff.text(f"{job}?attempt=1")
+    for wrong in ("0", "3", "x", "1e9", "99999999999"):
+        assert (await staff.get(f"{job}?attempt={wrong}")).status_code == 404
+
+
+async def test_many_visitors_at_once_are_all_answered(world: World, staff: Visitor, ada: Visitor) -> None:
+    """The reads of a run's table have their turns among large reads, so no visitor may hold a turn meanwhile."""
+    run = f"/ui/c/{world.course}/r/{world.run}"
+
+    async def first_bytes(path: str) -> int:
+        async with staff.http.stream("GET", path) as answer:
+            async for _ in answer.aiter_bytes():
+                break
+            return answer.status_code
+
+    for_staff = [run, f"/ui/c/{world.course}", f"{run}?sort=score"] * 15
+    for_students = ["/ui/me", "/ui/me/a/mp1", f"/ui/j/{world.jobs['ada']}"] * 15
+    answers = await asyncio.gather(
+        *(staff.get(path) for path in for_staff),
+        *(ada.get(path) for path in for_students),
+    )
+    assert {answer.status_code for answer in answers} == {200}
+    assert set(await asyncio.gather(*(first_bytes(f"{run}/live") for _ in range(40)))) == {200}

@@ -1,0 +1,77 @@
+"""The results of students' works: each finished job has one, whatever crashed between its outcome and its update."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from classes import CONFIG, IMAGE, Class, HandIn
+
+from broadway.domain.handed_in import digest_of_config
+from broadway.domain.job import JobState, Outcome
+from broadway.domain.marks import Marks
+from broadway.domain.report import Source
+from broadway.mongo.store import Store
+from broadway.runtime.crashpoints import VARIABLE, CrashPointError, Point, arm
+
+AT = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+@pytest.fixture
+def crash(tmp_path: Path) -> Iterator[Callable[[Point], object]]:
+    arm({VARIABLE: str(tmp_path / "crash")})
+    yield lambda point: (tmp_path / "crash").write_text(f"{point.value} raise")
+    arm({})
+
+
+async def test_a_result_has_what_grades_need(store: Store, course: str) -> None:
+    group = Class(store, course)
+    await group.hand_in(HandIn("ada", AT, Outcome.FAILED, "2.5"), HandIn("bob", AT, Outcome.SUCCEEDED, None))
+
+    found = {each.handed_in.student: each for each in await store.graded_works.results(course, "mp1")}
+
+    ada = found["ada"]
+    assert (ada.handed_in.id, ada.handed_in.at, ada.outcome) == (group.submission("ada"), AT, Outcome.FAILED)
+    assert (ada.generation, ada.execution, ada.images) == (1, f"e-{ada.job}", (IMAGE,))
+    assert ada.marks == Marks(Source.AUTOLAB, Decimal("2.5"), Decimal(10))
+    assert ada.handed_in.config == digest_of_config(CONFIG)
+    assert found["bob"].marks == Marks()
+    assert await store.graded_works.results(course, "mp2") == []
+    assert [each.job for each in await store.graded_works.results(course, "mp1", ["bob"])] == [found["bob"].job]
+    assert await store.graded_works.results(course, "mp1", since=datetime.now(UTC) + timedelta(hours=1)) == []
+
+
+@pytest.mark.parametrize("point", [Point.OUTCOME_INSERTED, Point.OUTCOME_OF_WORK_KEPT], ids=str)
+async def test_a_repair_keeps_the_result_before_it_ends_the_job(
+    store: Store, course: str, crash: Callable[[Point], object], point: Point
+) -> None:
+    group = Class(store, course)
+    crash(point)
+    with pytest.raises(CrashPointError):
+        await group.hand_in(HandIn("ada", AT, score="7"))
+    (waiting,) = await store.graded_works.waiting(course, "mp1")
+    assert waiting.id == group.submission("ada")
+    (open_job,) = [job for job in await store.jobs.held_by("g1") if job.course == course]
+
+    moved = await store.jobs.complete([open_job])
+
+    assert moved[open_job.id].after.state is JobState.FINISHED
+    (result,) = await store.graded_works.results(course, "mp1")
+    assert (result.job, result.marks, result.images) == (
+        open_job.id,
+        Marks(Source.AUTOLAB, Decimal(7), Decimal(10)),
+        (IMAGE,),
+    )
+    assert await store.graded_works.waiting(course, "mp1") == []
+
+
+async def test_a_rerun_has_a_result_of_its_own(store: Store, course: str) -> None:
+    group = Class(store, course)
+    await group.hand_in(HandIn("ada", AT))
+    (first,) = await store.graded_works.results(course, "mp1")
+    await store.jobs.move({first.job: lambda job: job.rerun(1, 2, datetime.now(UTC))})
+    assert [each.student for each in await store.graded_works.waiting(course, "mp1")] == ["ada"]
+    await store.jobs.move({first.job: lambda job: job.cancel("staff", datetime.now(UTC))})
+    found = await store.graded_works.results(course, "mp1")
+    assert [(each.generation, each.outcome) for each in found] == [(1, Outcome.SUCCEEDED), (2, Outcome.CANCELLED)]
