@@ -8,8 +8,9 @@ from typing import Protocol
 
 from broadway.domain.job import Job
 from broadway.domain.waiting import WaitingKey
-from broadway.domain.waiting_time import Pace, Wait, wait_of
+from broadway.domain.waiting_time import Pace, Wait, place_in_words, wait_of
 from broadway.ingest.reads.jobs import JobReads
+from broadway.messages.resources.jobs import QueueView, WaitView
 from broadway.runtime.shared_calls import SharedCalls
 
 LIFETIME = 2.0  # seconds for which all readers of a course share a read of its line
@@ -88,3 +89,9 @@ class WaitingReads:
             self._known.clear()
         self._known[course] = line
         return line
+
+
+def queue_view(place: Place) -> QueueView:
+    """Return the place of a waiting job."""
+    wait = place.wait and WaitView(seconds=round(place.wait.seconds, 1), error=round(place.wait.error, 1))
+    return QueueView(ahead=place.ahead, wait=wait, text=place_in_words(place.ahead, place.wait))

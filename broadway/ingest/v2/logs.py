@@ -1,10 +1,5 @@
 """`/jobs/…/log`: the stored log of a job, and the live one of a job that runs, for staff and for its student."""
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
-
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,23 +11,17 @@ from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import principal_of
 from broadway.ingest.http.bodies import InvalidBodyError
 from broadway.ingest.http.deps import Deps
-from broadway.ingest.http.event_stream import EventStream, Source, event
+from broadway.ingest.http.log_streams import log_stream
 from broadway.ingest.http.rights import Auth
 from broadway.ingest.http.scope import LOG_NOT_FOUND, own_job
-from broadway.ingest.live.log_ring import Cursor, LogEvent, Position
-from broadway.ingest.live.logs import Reader, TooManyReadersError
+from broadway.ingest.live.log_ring import Cursor, Position
 from broadway.ingest.reads.log_lines import log_lines
-from broadway.ingest.reads.waiting import Place
 from broadway.ingest.v2.attempts import AttemptQuery
 from broadway.ingest.v2.openapi import answered, operation, query_of
 from broadway.ingest.v2.reports import demand_readable
-from broadway.ingest.v2.views.jobs import queue_view
 from broadway.messages.resources.jobs import LogView
-from broadway.ports import StoreError
 
 AFTER = r"^\d{1,6}-\d{1,3}-\d{1,15}$"
-RETRY_AFTER = "10"  # seconds
-PLACE_INTERVAL = 3.0  # seconds between two looks at the place of a job that waits
 
 
 class StreamQuery(BaseModel):
@@ -90,57 +79,10 @@ async def stream(request: Request, deps: Deps) -> Response:
         raise InvalidBodyError(
             "Last-Event-ID: expected <attempt>-<stage>-<line>, as in the ids of this stream's events"
         )
-    cursor = Cursor(position)
-    if _role(request) is Role.STUDENT:
-        seen = logs_seen((await deps.reads.jobs.with_stages(job)).stages)
-        cursor.sees = seen.__contains__
-    if not deps.live_logs.has_room(job):
-        full = Refused(503, str(TooManyReadersError()))
-        full.headers["Retry-After"] = RETRY_AFTER
-        raise full
-    return EventStream(lambda: _source(deps, job, cursor))
-
-
-@dataclass(slots=True)
-class _Source:
-    """The events of a reader; the place of a job that waits comes before them, and again after each change."""
-
-    reader: Reader
-    place: Callable[[], Awaitable[Place | None]]
-    told: str | None = ""  # the last place; None once the job has left the queue
-
-    async def next(self) -> bytes | None:
-        while self.told is not None:
-            place = await self.place()
-            data = queue_view(place).model_dump_json() if place else None
-            if data is not None and data != self.told:
-                self.told = data
-                return event("queue", data)
-            if data is None:
-                self.told = None
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PLACE_INTERVAL if data else None):
-                    return self._written(await self.reader.next())
-        return self._written(await self.reader.next())
-
-    def _written(self, events: Sequence[LogEvent] | None) -> bytes | None:
-        if events is None:
-            return None
-        self.told = None
-        return b"".join(event(each.name, each.data, each.id) for each in events)
-
-
-@contextlib.asynccontextmanager
-async def _source(deps: Deps, job: Job, cursor: Cursor) -> AsyncIterator[Source]:
-    async with deps.live_logs.read(job, cursor) as reader:
-        yield _Source(reader, lambda: _place(deps, job))
-
-
-async def _place(deps: Deps, job: Job) -> Place | None:
-    try:
-        return await deps.reads.waiting.current_place(job)
-    except StoreError:  # the lines of the log are worth more than the place
-        return None
+    if _role(request) is Role.STAFF:
+        return log_stream(deps, job, Cursor(position))
+    seen = logs_seen((await deps.reads.jobs.with_stages(job)).stages)
+    return log_stream(deps, job, Cursor(position, seen.__contains__))
 
 
 def _role(request: Request) -> Role:

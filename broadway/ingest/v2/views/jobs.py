@@ -9,11 +9,10 @@ from broadway.domain.grader import Grader
 from broadway.domain.job import Attempt, Job, JobState, Outcome
 from broadway.domain.result import Scores, StageResult
 from broadway.domain.submission import student_of
-from broadway.domain.waiting_time import place_in_words
 from broadway.domain.work import final_marks
-from broadway.ingest.reads.waiting import Place
+from broadway.ingest.reads.waiting import Place, queue_view
 from broadway.ingest.v2.views.points import Points, points_of
-from broadway.messages.resources.jobs import AttemptView, JobSummary, JobView, QueueView, StageView, WaitView
+from broadway.messages.resources.jobs import AttemptView, JobSummary, JobView, StageView
 
 _WAITING = (JobState.QUEUED, JobState.DISPATCHED)
 UNWANTED = (Outcome.CANCELLED, Outcome.SUPERSEDED)
@@ -41,12 +40,6 @@ def job_summary(
     summary = _summary(job, stages, graders)
     private: Mapping[str, Any] = points_of(final_marks(job), most) if for_staff else {"env": {}}
     return JobSummary(**{**summary, **private, "student": student or summary["student"]})
-
-
-def queue_view(place: Place) -> QueueView:
-    """Return the place of a waiting job."""
-    wait = place.wait and WaitView(seconds=round(place.wait.seconds, 1), error=round(place.wait.error, 1))
-    return QueueView(ahead=place.ahead, wait=wait, text=place_in_words(place.ahead, place.wait))
 
 
 def job_view(
