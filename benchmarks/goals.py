@@ -12,6 +12,7 @@ from benchmarks import (
     growth,
     hostile,
     large_runs,
+    live_logs,
     polls,
     regrades,
     scale,
@@ -96,6 +97,7 @@ def goals(plan: Plan) -> list[Goal]:
         *_of_starts(),
         *_of_deliveries(),
         *_of_grade_sheets(),
+        *_of_live_logs(),
     ]
 
 
@@ -293,6 +295,18 @@ def _of_deliveries() -> list[Goal]:
         most("100 pushes/s, with and without grading and a backlog: refused, %", in_all(deliveries.REFUSED), 0),
         most("CPU of a push with its queued job, times a bare endpoint's", own, 7),
     ]
+
+
+def _of_live_logs() -> list[Goal]:
+    found = []
+    for runtime in (stages.DOCKER, stages.OCI):
+        read, unread = (live_logs.contender(runtime, reads=reads) for reads in (True, False))
+        ratio = _ratio(live_logs.WALL, read, unread)
+        found += [
+            Goal("live-logs", f"{runtime}: a flooding job with a reader, times without", ratio, 1.1, is_floor=False),
+            Goal("live-logs", f"{read}: growth of memory, MiB", _value(live_logs.GROWTH, read), 32, is_floor=False),
+        ]
+    return found
 
 
 def _value(figure: Figure, contender: str) -> Callable[[Results], float]:

@@ -45,6 +45,7 @@ from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.http.shares import ReadShares
 from broadway.ingest.live.feed import Feed
+from broadway.ingest.live.logs import LiveLogs
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
@@ -67,9 +68,11 @@ from broadway.ingest.reads.run_tables import RunTables
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.submissions import SubmissionReads
+from broadway.ingest.reads.waiting import WaitingReads
 from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
+from broadway.lifecycle.vouching import Vouching
 from broadway.messages.ticket import Tickets
 from broadway.mongo.batched import Batched
 from broadway.mongo.store import Store
@@ -82,8 +85,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The store and the broker, with the parts of this process that need them."""
+    """The store and the broker, with the parts of this process that need them; ``name`` is the process's."""
 
+    name: str
     store: Store
     shared: Batched
     rabbit: Rabbit
@@ -105,6 +109,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         announcements=base.announcements,
         gateway=base.gateway,
         feed=Feed(store.jobs),
+        live_logs=_live_logs(opened),
         health=opened.health,
         outages=StoreOutages(opened.health),
         shares=base.shares,
@@ -131,6 +136,12 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         joins=_joins(settings, opened, base.admission),
         grader_orders=GraderOrders(store.graders, base.announcements, opened.accounts, base.gateway.sessions),
     )
+
+
+def _live_logs(opened: Opened) -> LiveLogs:
+    store = opened.store
+    vouching = Vouching(opened.tickets, store.graders)
+    return LiveLogs(store.jobs, store.graders, opened.rabbit, vouching, opened.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +258,7 @@ def _uploads(
 
 def _reads(opened: Opened, base: _Basis) -> Reads:
     store, shared = opened.store, opened.shared
+    jobs = JobReads(store.jobs, store.runs, store.logs)
     members = MemberReads(store.rosters, store.grades.claims, store.grades.choices)
     progress = ProgressReads(shared.runs, store.progress, store.jobs, turn=base.shares.shared_turn)
     return Reads(
@@ -260,7 +272,8 @@ def _reads(opened: Opened, base: _Basis) -> Reads:
         runs=RunReads(store.runs, store.jobs, store.assignments),
         progress=progress,
         run_tables=RunTables(progress, store.jobs, store.reports, store.assignment_settings),
-        jobs=JobReads(store.jobs, store.runs, store.logs),
+        jobs=jobs,
+        waiting=WaitingReads(jobs, store.jobs),
         reports=ReportReads(store.reports),
         hooks=HookReads(store.hooks, store.deliveries),
         callbacks=CallbackReads(store.callbacks.endpoints, store.callbacks.deliveries, store.callbacks.events),

@@ -109,6 +109,7 @@ QUESTIONS: dict[str, Callable[[Asked], Awaitable[object]]] = {
     "the length of a queue": lambda a: a.jobs.count_waiting(a.run.course),
     "the position of a roster's job": lambda a: a.jobs.position(replace(a.job, job_class=JobClass.BULK)),
     "the position of a single job": lambda a: a.jobs.position(replace(a.job, job_class=JobClass.INTERACTIVE)),
+    "the pace of a course": lambda a: a.jobs.pace(a.run.course, NOW),
     "the line of a course": lambda a: a.jobs.waiting_in_course(a.run.course),
     "the line of a run": lambda a: a.jobs.waiting_in_run(a.run.id),
     "jobs by id": lambda a: a.jobs.get_many([a.job.id]),

@@ -1,7 +1,7 @@
 """The dependencies of request handlers."""
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
@@ -31,6 +31,8 @@ from broadway.ingest.http.auth import Authenticator
 from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.http.shares import ReadShares
 from broadway.ingest.live.feed import Feed
+from broadway.ingest.live.logs import LiveLogs
+from broadway.ingest.live.run_changes import RunChanges
 from broadway.ingest.reads.reads import Reads
 from broadway.lifecycle.announce import Announcements
 from broadway.lifecycle.orders import Orders
@@ -51,6 +53,7 @@ class Deps:
     announcements: Announcements
     gateway: Gateway
     feed: Feed
+    live_logs: LiveLogs
     health: Health
     outages: StoreOutages
     shares: ReadShares
@@ -77,6 +80,10 @@ class Deps:
     pools: Pools
     grader_orders: GraderOrders
     is_stopping: bool = False
+    run_changes: RunChanges = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.run_changes = RunChanges(self.reads.progress)
 
 
 Handler = Callable[[Request, Deps], Coroutine[Any, Any, Response]]

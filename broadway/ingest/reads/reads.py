@@ -24,6 +24,7 @@ from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.stores import IdQueries
 from broadway.ingest.reads.submissions import SubmissionReads
+from broadway.ingest.reads.waiting import WaitingReads
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Reads:
     progress: ProgressReads
     run_tables: RunTables
     jobs: JobReads
+    waiting: WaitingReads
     reports: ReportReads
     regrades: RegradeReads
     hooks: HookReads
