@@ -39,6 +39,8 @@ EXAMPLES: dict[str, Any] = {
     "tokens_revoke": None,
     "tokens_add_for_student": {"student": "alice"},
     "tokens_revoke_of_student": None,
+    "links_add_for_students": {"expires_in_days": 30},
+    "links_add_for_operator": None,
     "assignments_put": CONFIG,
     "assignment_settings_put": {"points": 10},
     "submissions_create": None,
@@ -192,6 +194,8 @@ async def test_an_unsafe_operation_leaves_a_record(
     if operation not in (
         "tokens_add",
         "tokens_add_for_student",
+        "links_add_for_students",
+        "links_add_for_operator",
         "runs_create",
         "join_tokens_create",
         "pools_put",
@@ -202,6 +206,7 @@ async def test_an_unsafe_operation_leaves_a_record(
         assert record["before"].startswith("{"), "the state before"
     if "token" in (answer.json() if answer.content else {}):
         assert answer.json()["token"] not in str(record)
+    assert not re.search(r"bw[a-z]_[A-Za-z0-9_-]{30}", str(record)), "a secret"
 
 
 async def test_the_actions_of_v1_leave_records(client: Client, course: str) -> None:
