@@ -46,6 +46,8 @@ EXAMPLES: dict[str, Any] = {
     "tokens_revoke": None,
     "tokens_add_for_student": {"student": "alice"},
     "tokens_revoke_of_student": None,
+    "links_add_for_students": {"expires_in_days": 30},
+    "links_add_for_operator": None,
     "assignments_put": CONFIG,
     "assignment_settings_put": {"points": 10},
     "regrades_create": {"select": "all", "reason": "a wrong test"},
@@ -246,6 +248,8 @@ async def test_an_unsafe_operation_leaves_a_record(
         "tokens_add",
         "callbacks_add",
         "tokens_add_for_student",
+        "links_add_for_students",
+        "links_add_for_operator",
         "runs_create",
         "regrades_create",
         "join_tokens_create",
@@ -257,6 +261,7 @@ async def test_an_unsafe_operation_leaves_a_record(
         assert record["before"].startswith("{"), "the state before"
     for secret in {"token", "secret"} & (answer.json() if answer.content else {}).keys():
         assert answer.json()[secret] not in str(record)
+    assert not re.search(r"bw[a-z]_[A-Za-z0-9_-]{30}", str(record)), "a secret"
 
 
 async def test_the_actions_of_v1_leave_records(client: Client, course: str) -> None:

@@ -201,3 +201,9 @@ async def test_operators_discard_a_dead_letter_after_a_second_question(visit: Vi
         assert (await operator.post(path, {"sure": "yes"})).status_code == 303
         assert subject not in await operator.text("/ui/ops")
         assert (await operator.post(path, {"sure": "yes"})).status_code == 404
+
+
+async def test_the_head_of_a_stream_is_no_stream(world: World, staff: Visitor) -> None:
+    for path in (f"/ui/j/{world.jobs['ada']}/live", f"/ui/c/{world.course}/r/{world.run}/live"):
+        answer = await staff.http.head(path)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream")
