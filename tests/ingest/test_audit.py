@@ -35,6 +35,7 @@ UNSAFE = [
     for method, operation in item.items()
     if method != "get" and any(PEOPLE.intersection(each) for each in operation.get("security", []))
 ]
+EXTENSION = {"target": "student", "name": "alice", "add_days": 1, "reason": "ill"}
 EXAMPLES: dict[str, Any] = {
     "tokens_add": {"name": "Ada"},
     "tokens_revoke": None,
@@ -74,6 +75,10 @@ EXAMPLES: dict[str, Any] = {
     "grades_undo": {"based_on": 1},
     "grade_adjustments_adjust": {"items": [{"student": "alice", "points": 1, "reason": "a test was wrong"}]},
     "grade_adjustments_withdraw": None,
+    "extensions_add": EXTENSION,
+    "extensions_withdraw": None,
+    "claims_claim": {"days": 1},
+    "claims_choose": {"submission": None},
 }
 
 
@@ -81,6 +86,22 @@ EXAMPLES: dict[str, Any] = {
 FORMS: dict[str, Any] = {
     "submissions_create": {"files": {"files": ("a", b"canary-file")}, "params": {"student": "alice"}},
     "submissions_remove": {"params": {"student": "alice"}},
+    "extensions_withdraw": {"params": {"target": "student", "name": "alice"}},
+    "claims_claim": {"params": {"student": "alice"}},
+    "claims_choose": {"params": {"student": "alice"}},
+}
+
+POLICY = {
+    "deadline": {"due": "2036-12-04T23:59"},
+    "late_days": {"per_assignment": 2, "per_course": 5, "spend": "claimed"},
+    "counts": "chosen",
+}
+# Requests about the assignment that come before others.
+BEFORE: dict[str, tuple[str, str, Any]] = {
+    "grades_undo": ("POST", "grades/publish", {"based_on": 0}),
+    "extensions_withdraw": ("POST", "extensions", EXTENSION),
+    "claims_claim": ("PUT", "settings", {"policy": POLICY}),
+    "claims_choose": ("PUT", "settings", {"policy": POLICY}),
 }
 
 
@@ -143,9 +164,10 @@ async def prepare(client: Client, store: Store, operation: str, place: dict[str,
         await http.post(f"/api/v2/graders/{place['worker_id']}/revoke", headers=OPERATOR)
     elif operation in ("orders_rerun_run", "orders_rerun_job"):
         await http.post(f"/api/v2/courses/{course}/runs/{place['run_id']}/cancel", headers=staff(course))
-    elif operation == "grades_undo":
-        url = f"/api/v2/courses/{course}/assignments/mp1/grades/publish"
-        (await http.post(url, json={"based_on": 0}, headers=staff(course))).raise_for_status()
+    elif operation in BEFORE:
+        method, below, body = BEFORE[operation]
+        url = f"/api/v2/courses/{course}/assignments/mp1/{below}"
+        (await http.request(method, url, json=body, headers=staff(course))).raise_for_status()
     elif operation == "grade_adjustments_withdraw":
         url = f"/api/v2/courses/{course}/assignments/mp1/adjustments"
         made = await http.post(url, json=EXAMPLES["grade_adjustments_adjust"], headers=staff(course))
@@ -187,6 +209,7 @@ async def test_an_unsafe_operation_leaves_a_record(
         "join_tokens_create",
         "pools_put",
         "grade_adjustments_adjust",
+        "extensions_add",
         *FORMS,
     ):
         assert record["before"].startswith("{"), "the state before"

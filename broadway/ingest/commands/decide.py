@@ -22,12 +22,12 @@ from broadway.domain.webhook import (
 )
 from broadway.ingest.commands.backlogs import RETRY_AFTER, BacklogFullError
 from broadway.ingest.commands.limits import RejectedError
-from broadway.ingest.commands.stores import DeliveryStore, HandInRules, Quotas, RecentHooks, RecentRosters
+from broadway.ingest.commands.stores import DeliveryStore, HandInRules, Quotas, RecentHooks
 from broadway.ingest.commands.submit import KeyReusedError, RunRequest, Submission, Submissions, run_id_of
 from broadway.lifecycle.announce import Announcements
 from broadway.lifecycle.orders import Orders
 from broadway.lifecycle.steps import RunSteps
-from broadway.lifecycle.stores import CoursesById, JobsOfRuns
+from broadway.lifecycle.stores import CoursesById, JobsOfRuns, RecentRosters
 from broadway.ports import UnstorableError
 from broadway.runtime import metrics
 from broadway.runtime.clock import now

@@ -19,16 +19,10 @@ from broadway.ingest.reads.members import member_of
 from broadway.ingest.reads.stores import AssignmentQueries, ChosenSubmissions, ExtensionQueries, LateDayClaims
 from broadway.ingest.reads.works import WorkReads
 from broadway.lifecycle.grade_books import PublishedBooks
+from broadway.lifecycle.stores import RecentRosters
 from broadway.runtime.clock import now
 
 AT_ONCE = 5  # assignments that are read at the same time
-
-
-class RosterQueries(Protocol):
-    """Rosters, which may be a second behind the store."""
-
-    async def recent(self, course: str, assignment: str) -> Roster | None:
-        """Return the roster of an assignment, or None."""
 
 
 class RecentSettings(Protocol):
@@ -95,7 +89,7 @@ class StandingReads:
 
     assignments: AssignmentQueries
     settings: RecentSettings
-    rosters: RosterQueries
+    rosters: RecentRosters
     extensions: ExtensionQueries
     claims: LateDayClaims
     choices: ChosenSubmissions

@@ -12,6 +12,7 @@ from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of, principal_of
 from broadway.ingest.http.bodies import InvalidBodyError, read
 from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.rights import nothing
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
 from broadway.ingest.v2.views.extensions import extension_view, preview_view
 from broadway.messages.resources.base import Page
@@ -47,17 +48,13 @@ async def list_extensions(request: Request, deps: Deps) -> Response:
     return answered(Page[ExtensionView](items=items, next=page.next))
 
 
-async def _before_adding(request: Request, deps: Deps) -> Any:
-    """Return nothing: extensions are only added, and the earlier one of the target stays stored."""
-
-
 @operation(
     ExtensionView,
     status=201,
     also={200: ExtensionView},
     body=ExtensionOrder,
     refusals=(409, 422),
-    before=_before_adding,
+    before=nothing,
 )
 async def add(request: Request, deps: Deps) -> Response:
     """Add an extension; from then on it replaces an earlier one of its target.
