@@ -42,8 +42,7 @@ async def describe(request: Request, deps: Deps) -> Response:
     query, principal = query_of(request, ReportQuery), principal_of(request)
     job = await own_job(request, deps, missing=404)
     student = student_of((await deps.reads.jobs.with_stages(job)).stages)
-    is_own = await may_read(request, deps, job.assignment, student or "")
-    if not is_own or (principal.kind is Kind.STUDENT and not await deps.reads.regrades.is_published(job)):
+    if not await may_read(request, deps, job.assignment, student or ""):
         raise Refused(404, JOB_NOT_FOUND)
     is_student = principal.kind is Kind.STUDENT or query.view == Role.STUDENT.value
     role = Role.STUDENT if is_student else Role.STAFF
