@@ -12,7 +12,9 @@ from benchmarks import (
     growth,
     hostile,
     large_runs,
+    live_logs,
     polls,
+    regrades,
     scale,
     stages,
     startup,
@@ -90,10 +92,12 @@ def goals(plan: Plan) -> list[Goal]:
         *_of_reads(plan),
         *_of_growth(plan),
         *_of_grades(plan),
+        *_of_regrades(plan),
         *_of_large_runs(plan),
         *_of_starts(),
         *_of_deliveries(),
         *_of_grade_sheets(),
+        *_of_live_logs(),
     ]
 
 
@@ -121,6 +125,14 @@ def _of_stages() -> list[Goal]:
             2.0,
             is_floor=False,
         ),
+    ]
+
+
+def _of_regrades(plan: Plan) -> list[Goal]:
+    contender = regrades.of_class(*plan.graded)
+    return [
+        Goal("regrades", f"{contender}: {name}, s", _value(figure, contender), 1, is_floor=False)
+        for name, figure in (("the difference", regrades.SHOWN), ("a page of students", regrades.ROWS))
     ]
 
 
@@ -283,6 +295,18 @@ def _of_deliveries() -> list[Goal]:
         most("100 pushes/s, with and without grading and a backlog: refused, %", in_all(deliveries.REFUSED), 0),
         most("CPU of a push with its queued job, times a bare endpoint's", own, 7),
     ]
+
+
+def _of_live_logs() -> list[Goal]:
+    found = []
+    for runtime in (stages.DOCKER, stages.OCI):
+        read, unread = (live_logs.contender(runtime, reads=reads) for reads in (True, False))
+        ratio = _ratio(live_logs.WALL, read, unread)
+        found += [
+            Goal("live-logs", f"{runtime}: a flooding job with a reader, times without", ratio, 1.1, is_floor=False),
+            Goal("live-logs", f"{read}: growth of memory, MiB", _value(live_logs.GROWTH, read), 32, is_floor=False),
+        ]
+    return found
 
 
 def _value(figure: Figure, contender: str) -> Callable[[Results], float]:

@@ -25,9 +25,7 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
     count, submissions = plan.graded
     async with ground(directory) as below, Site.open(below) as site:
         students = [student_of(number) for number in range(count)]
-        roster = [{"student": student, "env": {"sis_id": f"0{student}"}} for student in students]
         await store_class(site, count, submissions)
-        (await site.http.put(f"{BASE}/roster", json={"students": roster})).raise_for_status()
         (await site.http.post(f"{BASE}/grades/publish", json={"based_on": 0})).raise_for_status()
         asked: dict[str, Callable[[], Awaitable[bytes]]] = {
             EXPORT: partial(_export, site, count, "published"),

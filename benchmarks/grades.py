@@ -51,9 +51,10 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
 async def store_class(site: Site, students: int, submissions: int) -> None:
     """Store an assignment with graded submissions, the same number of each student."""
     await site.register(ASSIGNMENT, NOTHING)
-    settings = {"points": 10, "policy": POLICY}
-    put = await site.http.put(f"/api/v2/courses/{COURSE}/assignments/{ASSIGNMENT}/settings", json=settings)
-    put.raise_for_status()
+    roster = [{"student": student_of(each), "env": {"sis_id": f"0{student_of(each)}"}} for each in range(students)]
+    for name, body in (("settings", {"points": 10, "policy": POLICY}), ("roster", {"students": roster})):
+        path = f"/api/v2/courses/{COURSE}/assignments/{ASSIGNMENT}/{name}"
+        (await site.http.put(path, json=body)).raise_for_status()
     await _fill(site, "submission", (_submission(number, students) for number in range(submissions)))
     await _fill(site, "work_result", (_result(number, students) for number in range(submissions)))
 

@@ -36,6 +36,7 @@ class Plan:
     graders_jobs: int = 200
     submissions: int = 5
     starts: int = 5
+    flood: int = 256 * 2**20  # bytes of output
     idle: float = 15.0  # seconds for which idle graders are observed
 
 
@@ -57,6 +58,7 @@ FULL = Plan(
     graders_jobs=2000,
     submissions=10,
     starts=10,
+    flood=2**30,
     polling=30.0,
     poll_rounds=5,
     idle=60.0,

@@ -3,10 +3,12 @@
 from pydantic import BaseModel
 
 from broadway.clients.access import Access
+from broadway.clients.callbacks import Callbacks
 from broadway.clients.grade_sheets import GradeSheets
 from broadway.clients.grades import Grades
 from broadway.clients.hooks import Hooks
-from broadway.clients.jobs import JobLog, Jobs
+from broadway.clients.jobs import JobLog
+from broadway.clients.live_logs import LiveLogs
 from broadway.clients.operators import GraderDescription, Operator
 from broadway.clients.regrades import Regrades
 from broadway.clients.runs import JobDescription, RunDescription, Runs
@@ -33,7 +35,7 @@ class Worker(BaseModel):
     alive: bool
 
 
-class Client(Runs, Jobs, Hooks, Access, Grades, GradeSheets, Regrades):
+class Client(Runs, LiveLogs, Hooks, Callbacks, Access, Grades, GradeSheets, Regrades):
     """A client for one course: with ``Client.connect(…) as client``.
 
     Each of its resources has a module in ``broadway/clients``.

@@ -87,6 +87,17 @@ class QueueState:
     consumers: int
 
 
+class Sender(Protocol):
+    """Sends events that may get lost."""
+
+    async def send(self, exchange: Exchange, key: str, event: Event) -> None:
+        """Return once an event is written; it may get lost.
+
+        Raises:
+            PublishError: It could not be written.
+        """
+
+
 class QueueDeclarer(Protocol):
     """Declares queues."""
 

@@ -25,6 +25,7 @@ SHOWN = 10  # offenders of each figure
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "broadway": ("broadway/**/*.py",),
+    "pages": ("broadway/ingest/ui/templates/*.html",),
     "documents": ("README.md", "CONTRIBUTING.md", "docs/**/*.md"),
 }
 
@@ -57,6 +58,7 @@ FIGURES: Mapping[str, Figure] = {
     "starts-with-whether": Figure(re.compile(r"whether\b", re.IGNORECASE), 1.0, is_of_starts=True),
 }
 
+_TAGS = re.compile(r"<code>.*?</code>|<[^>]*>|\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}", re.DOTALL)
 _WORD = re.compile(r"[A-Za-z']+")
 _CODE = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)", re.DOTALL)
 _DIRECTIVE = re.compile(r"#+\s*(?:noqa(?::\s*[A-Z0-9, ]+)?|type:\s*ignore(?:\[[\w, -]+\])?)?(?:\s+- )?")
@@ -97,9 +99,17 @@ def passages(root: Path, patterns: Iterable[str]) -> Iterator[Passage]:
     """Yield the prose of all files that match one of ``patterns``, without code."""
     for pattern in patterns:
         for path in sorted(root.glob(pattern)):
-            read = _of_python if path.suffix == ".py" else _of_markdown
+            read = _READERS[path.suffix]
             for passage in read(path.relative_to(root), path.read_text()):
                 yield Passage(passage.path, passage.line, _without_code(passage.text), passage.is_text)
+
+
+def _of_template(path: Path, source: str) -> Iterator[Passage]:
+    """Yield the words between the tags of a template, without its expressions."""
+    text = _TAGS.sub(lambda tag: re.sub(r"[^\n]", " ", tag[0]), source)
+    for number, line in enumerate(text.splitlines(), 1):
+        if words := line.strip():
+            yield Passage(path, number, words, is_text=True)
 
 
 def _without_code(text: str) -> str:
@@ -219,6 +229,9 @@ def lower(root: Path, bounds: Mapping[str, Mapping[str, float]]) -> str:
         for name, measured in measure(passages(root, patterns)).items():
             lines.append(f"{name} = {lowered(measured.value, FIGURES[name], old.get(name))}")
     return "\n".join([*lines, ""])
+
+
+_READERS = {".py": _of_python, ".md": _of_markdown, ".html": _of_template}
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ from broadway.domain.report import Source
 from broadway.domain.roster import Roster, RosterEntry
 from broadway.domain.run import PlannedJob, Run, RunState, plan_jobs
 from broadway.domain.submission import VARIABLE, Submission, submission_id
-from broadway.ingest.composition import grade_reads
+from broadway.ingest.grade_composition import grade_reads
 from broadway.ingest.reads.grades import GradeReads
 from broadway.mongo.store import Store
 

@@ -1,7 +1,8 @@
 """A container engine without containers. The contract suite of the grader keeps it honest."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -11,6 +12,7 @@ from typing import Any
 from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase, Outcome
 from broadway.grader.ports import ContainerError, KilledFor, Labels, Mount, Owner, StageRun, Upcoming
+from broadway.grader.sandbox.output import OutputLog
 
 
 class FakeContainers:
@@ -24,6 +26,7 @@ class FakeContainers:
     def __init__(self, *, allow_network: bool = True) -> None:
         self.allow_network = allow_network
         self.started: list[Labels] = []
+        self.pipe: asyncio.Queue[str | None] = asyncio.Queue()  # the output of stages with the verb `pipe`
 
     async def ping(self) -> None:
         if self.is_away:
@@ -59,6 +62,10 @@ class FakeContainers:
             await asyncio.sleep(float("inf"))
         try:
             async with asyncio.timeout(stage.timeout):
+                if verb == "pipe":
+                    return await _writing(self._piped(), stage, labels)
+                if verb == "talk":
+                    return await _writing(_talk(int(arguments[0])), stage, labels)
                 if verb in ("sleep", "hang"):
                     await asyncio.sleep(float(arguments[0]) if arguments else float("inf"))
                 ending = _ending(verb, arguments, stage, directory)
@@ -70,11 +77,33 @@ class FakeContainers:
         size, streams = len(ending.output), [(1, 1)] if text else []
         return StageRun(ending.code, ending.killed, ending.oom, begun, ended, text, size, state, streams=streams)
 
+    async def _piped(self) -> AsyncIterator[str]:
+        """Yield the texts of the pipe, until None comes."""
+        while (text := await self.pipe.get()) is not None:
+            yield text
+
     async def dismiss(self, upcoming: Upcoming) -> None:
         pass
 
     async def remove_orphans(self, is_orphan: Callable[[Owner], bool]) -> int:  # noqa: ARG002 - nothing survives
         return 0
+
+
+async def _talk(lines: int) -> AsyncIterator[str]:
+    """Yield numbered lines, one every few milliseconds."""
+    for number in range(1, lines + 1):
+        yield f"line {number}\n"
+        await asyncio.sleep(0.01)
+
+
+async def _writing(texts: AsyncIterator[str], stage: Stage, labels: Labels) -> StageRun:
+    """Write texts as a container writes its output."""
+    begun, output = datetime.now(UTC), OutputLog(head=64 * 1024, tail=192 * 1024, listener=labels.listener_of(stage))
+    async for text in texts:
+        output.feed(1, text.encode(), time.time_ns())
+    kept, streams = output.kept()
+    ended, state = datetime.now(UTC), {"ExitCode": 0, "OOMKilled": False, "Status": "exited"}
+    return StageRun(0, None, False, begun, ended, kept, output.total, state, streams=streams)
 
 
 def expected(stages: Sequence[Mapping[str, Any]]) -> Outcome:

@@ -113,6 +113,8 @@ async def test_broadway_up_restarts_dead_processes_and_stops_in_order(
     assert f"{options.grader_ids[0]} ended with status -9" in output.err
     assert "another `broadway up` runs in" in output.err
     assert facts["api"] in output.out
+    assert f"{facts['api']}/ui" in output.out
+    assert facts["sign_in"] is None  # this API makes no link
 
 
 @pytest.mark.usefixtures("engine")

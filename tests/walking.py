@@ -11,6 +11,7 @@ from playwright.async_api import Browser, BrowserContext, Page
 
 SIZES = ((1280, 800), (360, 740))
 THEMES = ("light", "dark")
+DOCUMENTED = {"run-light-1280": "run", "job-dark-1280": "job"}
 
 
 @cache
@@ -69,9 +70,10 @@ class Walker:
             self.problems.append(f"{page.url} {page.viewport_size}: {wide} pixels too wide")
 
     async def picture(self, page: Page, name: str) -> None:
-        if self.pictures:
+        """Take a picture for the documents, if they are to be made."""
+        if self.pictures and name in DOCUMENTED:
             self.pictures.mkdir(parents=True, exist_ok=True)
-            await page.screenshot(path=self.pictures / f"{name}.png")
+            await page.screenshot(path=self.pictures / f"{DOCUMENTED[name]}.png")
 
     async def close(self) -> None:
         for context in self._contexts:

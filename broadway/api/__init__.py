@@ -1,1 +1,1 @@
-"""The control plane in one process, started as the original is: ingest, dispatcher and results."""
+"""The control plane in one process, started as the original is: ingest, dispatcher, results and notifier."""

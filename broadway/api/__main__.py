@@ -5,6 +5,7 @@ import asyncio
 from broadway import connections, service
 from broadway.dispatcher import serve as dispatcher
 from broadway.ingest import serve as ingest
+from broadway.notifier import serve as notifier
 from broadway.results import serve as results
 from broadway.settings.loading import load
 from broadway.settings.programs import ApiSettings
@@ -20,7 +21,7 @@ async def _main(settings: ApiSettings, stop: service.Stop) -> None:
             await service.unless_stopped(service.join(opened.rabbit), stop)
             if stop.is_set():
                 return
-            for part in (results, dispatcher):
+            for part in (results, dispatcher, notifier):
                 group.create_task(part.serve(settings, store=opened.store, rabbit=opened.rabbit, stop=stop))
 
 

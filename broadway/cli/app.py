@@ -12,6 +12,7 @@ from broadway.cli import (
     access,
     artifacts,
     assignments,
+    callbacks,
     dead_letters,
     extensions,
     grade_sheets,
@@ -51,6 +52,7 @@ app.add_typer(pools.app, name="pool")
 app.add_typer(configs, name="config")
 app.add_typer(hooks.app, name="hook")
 app.add_typer(hooks.rosters, name="roster")
+app.add_typer(callbacks.app, name="callback")
 app.add_typer(assignments.app, name="assignment")
 app.add_typer(submissions.app, name="submission")
 app.add_typer(regrades.app, name="regrade")

@@ -1,11 +1,12 @@
 """`broadway job ...`: look at jobs, cancel them, and run them again."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from broadway.cli import reports, terminal
 from broadway.cli.common import (
+    EXIT_FAILED,
     EXIT_USAGE,
     Course,
     CourseServer,
@@ -18,10 +19,15 @@ from broadway.cli.common import (
     confirm,
     fail,
 )
-from broadway.cli.runs import config_used
+from broadway.cli.runs import INFRASTRUCTURE_ERROR, config_used
 
 if TYPE_CHECKING:
     from broadway.client import Client
+
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Follow the output while the job runs.")]
+JobExitStatus = Annotated[
+    bool, typer.Option("--exit-status", help="With -f, exit with 1 if the job ended in an infrastructure error.")
+]
 
 app = typer.Typer(help="Jobs of a run.", no_args_is_help=True)
 app.command("show")(reports.show)
@@ -64,15 +70,37 @@ def rerun(
 def log(
     job_id: JobId,
     *,
+    follow: Follow = False,
+    exit_status: JobExitStatus = False,
     attempt: reports.Attempt = None,
     course: Course = None,
     token: Token = None,
     server: CourseServer = None,
 ) -> None:
-    """Print the output of a finished job. On a terminal, control characters are shown as escapes."""
+    """Print the output of a job. On a terminal, control characters are shown as escapes.
+
+    With -f, print the lines of a running job as they come, and end with the job; remarks are on stderr.
+    """
+    if follow and attempt is not None:
+        raise fail("--attempt: an earlier attempt cannot be followed; leave out -f", EXIT_USAGE)
     with client(server, course, token) as api:
+        if follow:
+            raise typer.Exit(_follow(api, job_id, exit_status=exit_status))
         output, errors = _log(api, job_id, attempt)
     terminal.show_output(output, errors)
+
+
+def _follow(api: "Client", job_id: str, *, exit_status: bool) -> int:
+    """Print a job's log to its end; return the exit code."""
+    outcome = ""
+    for shown in api.follow_log(job_id):
+        terminal.show_output("".join(f"{line}\n" for line in shown.lines), "")
+        if shown.remark:
+            terminal.message(f"[{shown.remark}]")
+        outcome = shown.outcome or outcome
+    if outcome:
+        terminal.message(f"the job has ended: {outcome}")
+    return EXIT_FAILED if exit_status and outcome == INFRASTRUCTURE_ERROR else 0
 
 
 def _log(api: "Client", job_id: str, attempt: int | None) -> tuple[str, str]:

@@ -14,10 +14,11 @@ from typer.core import TyperGroup
 # By the name of the package of a service; tests/cli/test_services.py compares it with settings.programs.PROGRAMS, whose
 # import would delay every command.
 SERVICES = {
-    "api": "the control plane in one process: ingest, dispatcher and results",
+    "api": "the control plane in one process: ingest, dispatcher, results and notifier",
     "ingest": "the HTTP interfaces, the pages, and the gateway of graders",
     "dispatcher": "the service that hands jobs to graders and repairs",
     "results": "the service that records the reports of graders",
+    "notifier": "the service that sends courses' callbacks",
     "grader": "a grader on this host, which runs jobs in containers",
 }
 GRADER = "grader"

@@ -83,6 +83,8 @@ def job_table(job: JobView) -> None:
     """Print a job's state, its score and its attempts, and a line for each stage."""
     state = job.outcome or job.state
     terminal.message(f"{job.course}/{job.assignment} {job.id}: {f'{state} ({job.reason})' if job.reason else state}")
+    if job.queue:
+        terminal.message(job.queue.text)
     if job.score is not None:
         terminal.message(f"score: {out_of(job.score, job.max_score)}")
     for place, attempt in enumerate(job.executions, 1):

@@ -45,7 +45,6 @@ class RunDescription(RunDetail):
     round: int = Field(default=1, exclude=True)
     students: int | None = Field(default=None, exclude=True)
     trigger: TriggerView | None = Field(default=None, exclude=True)
-    regrade: str | None = Field(default=None, exclude=True)
     reason: str = ""
     phases: list[PhaseView] = Field(default_factory=list)
     jobs: list[JobDescription]

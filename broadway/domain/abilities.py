@@ -17,6 +17,7 @@ FILES = "files of submissions"
 FORMATS = "results files with a format"
 KINDS = "stages with a kind"
 ARTIFACTS = "artifacts of stages"
+LIVE_LOGS = "live logs"  # of graders at the broker; no job needs it
 
 ABILITIES = (UNTRUSTED, TTY_KEY, PIPES, FILES, FORMATS, KINDS, ARTIFACTS)  # of our graders
 WITHOUT_FILES = tuple(each for each in ABILITIES if each not in (FILES, ARTIFACTS))  # our graders that know no API

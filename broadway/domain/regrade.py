@@ -168,7 +168,6 @@ class Regrade:
             published_at=now,
             published_by=by,
             note=note,
-            announce_at=None,
         )
 
     def discard(self, now: datetime, *, by: str) -> "Regrade":

@@ -84,8 +84,8 @@ class Diff:
     """The difference for a class: rows with the worst ones first, the changes that students share, and numbers.
 
     ``pointer`` is the number of the version that is published now, 0 if nothing is published. ``present`` are the
-    entries that students without a row keep. ``configs`` and ``images`` are the digests of those by which the new grades
-    were made.
+    entries that students without a row keep. ``configs`` and ``images`` are the digests of those by which the new
+    grades were made.
     """
 
     pointer: int

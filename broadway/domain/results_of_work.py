@@ -13,6 +13,21 @@ from broadway.domain.work import OWN, Work, work_of
 
 
 @dataclass(frozen=True, slots=True)
+class Among:
+    """The works of an assignment to read: those of some students, those since a time, or all.
+
+    ``cuts`` are names of students between which all are read in parts, so that no question keeps a store from others.
+    """
+
+    students: tuple[str, ...] | None = None
+    since: datetime | None = None
+    cuts: tuple[str, ...] = ()
+
+
+ALL = Among()
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """The receipt of a work: its id, the student or the group, and the time."""
 
@@ -69,7 +84,8 @@ def graded(
     for each in results:
         if not each.handed_in.regrade or each.execution in published:
             found.setdefault(each.handed_in.id, []).append(each)
-            known.setdefault(each.handed_in.id, _receipt(each.handed_in))
+            if each.handed_in.id not in known:
+                known[each.handed_in.id] = _receipt(each.handed_in)
     open_works = {each.id: _receipt(each) for each in waiting if not each.regrade}
     return [
         _graded(receipt, found.get(identity, ()), points, is_open=identity in open_works)
@@ -81,6 +97,14 @@ def decisive(results: Iterable[Result]) -> Result | None:
     """Return the last result that is the work's own, which no later failure of the infrastructure replaces, or None."""
     own = [each for each in results if each.outcome in OWN]
     return max(own, key=_order) if own else None
+
+
+def with_result(graded_: Graded, result: Result | None, points: Decimal | None) -> Graded:
+    """Return a work with one more result, which counts if it is the last one of the work's own."""
+    if result is None or decisive([result, *([graded_.result] if graded_.result else [])]) is not result:
+        return graded_
+    work = work_of(graded_.work.id, graded_.work.at, result.outcome, result.marks or Marks(), points)
+    return Graded(graded_.student, work, result)
 
 
 def _graded(receipt: Receipt, results: Iterable[Result], points: Decimal | None, *, is_open: bool) -> Graded:

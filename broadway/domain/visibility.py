@@ -1,9 +1,11 @@
 """The part of a report that each role may see. Every interface calls this one function. Pure."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 from broadway.domain.keys_of_tests import Keys
 from broadway.domain.marks import Marks
@@ -82,6 +84,16 @@ def visible(report: Report, role: Role, standing: Standing) -> VisibleReport:
         }
     )
     return VisibleReport(seen, shows_log=admits(report.log_visibility))
+
+
+def logs_seen(stages: Sequence[Mapping[str, Any]], open_stage: int | None = None) -> frozenset[int]:
+    """Return the indexes of the stages, as posted, whose logs the student of their job may see.
+
+    These are the untrusted ones, which hold no secrets of the course, and ``open_stage``, whose report shows its log to
+    the student. A trusted stage may print answers, so its log is not shown before it has a report that says so.
+    """
+    untrusted = {index for index, stage in enumerate(stages) if stage.get("untrusted") is True}
+    return frozenset(untrusted if open_stage is None else untrusted | {open_stage})
 
 
 def seen_points(marks: Marks, role: Role, standing: Standing) -> tuple[Decimal | None, Decimal | None]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -71,13 +72,19 @@ class Mount:
     read_only: bool
 
 
+# Gets whole lines of a stage's output as they arrive, from any thread, and returns at once: the index of the stage, the
+# stream, the bytes, and the time in nanoseconds since the epoch.
+Listener = Callable[[int, int, bytes, int], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Labels:
     """The owner of a container, written on it as labels; orphans are found by their labels.
 
     ``boot_id`` is the identity of the grader's process; see ``process_identity.own_identity``. ``deployment`` is the id
     of the grader's deployment.
-    ``user`` is the number of the user and the group of its job's untrusted stages.
+    ``user`` is the number of the user and the group of its job's untrusted stages. ``listener`` is the one for the
+    output of the job's stages, and no label.
     """
 
     grader_id: str
@@ -87,6 +94,11 @@ class Labels:
     stage: int
     deployment: str = ""
     user: int = NOBODY
+    listener: Listener | None = field(default=None, compare=False, repr=False)
+
+    def listener_of(self, stage: Stage) -> Callable[[int, bytes, int], None] | None:
+        """Return the listener for the output of the stage with these labels; None if its output is not kept."""
+        return partial(self.listener, self.stage) if self.listener and stage.logs else None
 
 
 @dataclass(frozen=True, slots=True)

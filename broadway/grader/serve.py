@@ -19,6 +19,7 @@ from broadway.grader.sandbox.process_identity import own_identity
 from broadway.grader.sandbox.users import OF_HOST, Users
 from broadway.grader.worker.availability import Availability
 from broadway.grader.worker.file_cache import FileCache
+from broadway.grader.worker.log_publisher import LogPublisher
 from broadway.grader.worker.orphans import Orphans
 from broadway.grader.worker.reports import Reports
 from broadway.grader.worker.runner import Runner
@@ -103,8 +104,9 @@ async def serve(settings: GraderSettings, membership: Membership, *, containers:
             order = membership.order or GraderOrder(grader_id=name, revision=0)
             availability = Availability(self_check, settings.slots, order)
             reports = Reports(rabbit, bytes.fromhex(membership.proof_key), batches=membership.batches)
-            async with contextlib.aclosing(reports):
-                worker = Worker(runner, availability, reports, spool, files=files.get(name))
+            logs = LogPublisher(name, rabbit, reports)
+            async with contextlib.aclosing(reports), contextlib.aclosing(logs):
+                worker = Worker(runner, availability, reports, spool, files=files.get(name), logs=logs)
                 parts = broker.Parts(worker, rabbit, health, orphans)
                 await broker.serve(settings, membership, parts, stop=stop)
 

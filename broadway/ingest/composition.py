@@ -13,13 +13,10 @@ from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.backlogs import Backlogs
-from broadway.ingest.commands.claims import StudentClaims
+from broadway.ingest.commands.callbacks import Callbacks
 from broadway.ingest.commands.decide import Decider
-from broadway.ingest.commands.extensions import ExtensionChanges
-from broadway.ingest.commands.grade_adjustments import GradeAdjusting
 from broadway.ingest.commands.grade_submissions import GradingStarts, HooksAndUploads
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
-from broadway.ingest.commands.grades import GradeChanges
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.limits import Limits
@@ -27,9 +24,6 @@ from broadway.ingest.commands.links import PersonalLinks
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
-from broadway.ingest.commands.regrade import Regrades
-from broadway.ingest.commands.regrade_plan import RegradePlanner
-from broadway.ingest.commands.regrade_steps import RegradeSteps
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.sign_in import SignIn
@@ -45,36 +39,40 @@ from broadway.ingest.gateway.gateway import Gateway
 from broadway.ingest.gateway.handouts import Handouts
 from broadway.ingest.gateway.results import Results
 from broadway.ingest.gateway.sessions import Sessions
+from broadway.ingest.grade_composition import grade_commands, grade_reads, regrade_reads, standing_reads
 from broadway.ingest.http.auth import Authenticator
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.http.shares import ReadShares
 from broadway.ingest.live.feed import Feed
+from broadway.ingest.live.logs import LiveLogs
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
+from broadway.ingest.reads.callbacks import CallbackReads
+from broadway.ingest.reads.class_jobs import ClassJobs
 from broadway.ingest.reads.extensions import ExtensionReads
 from broadway.ingest.reads.grade_sheets import GradeSheets
 from broadway.ingest.reads.graders import GraderReads
 from broadway.ingest.reads.grades import GradeReads
-from broadway.ingest.reads.handed_in import HandedInReads
 from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.members import MemberReads
+from broadway.ingest.reads.operations import OperationReads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reads import Reads
 from broadway.ingest.reads.recent_works import RecentWorks
-from broadway.ingest.reads.regrades import RegradeReads
 from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.run_tables import RunTables
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.submissions import SubmissionReads
-from broadway.ingest.reads.works import WorkQueries, WorkReads
+from broadway.ingest.reads.waiting import WaitingReads
 from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
+from broadway.lifecycle.vouching import Vouching
 from broadway.messages.ticket import Tickets
 from broadway.mongo.batched import Batched
 from broadway.mongo.store import Store
@@ -87,8 +85,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The store and the broker, with the parts of this process that need them."""
+    """The store and the broker, with the parts of this process that need them; ``name`` is the process's."""
 
+    name: str
     store: Store
     shared: Batched
     rabbit: Rabbit
@@ -102,7 +101,6 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
     """Return the parts of the API that its handlers need."""
     store, base = opened.store, _basis(settings, opened, later=later, answer_within=answer_within)
     limits, orders, receiver, standings = base.limits, base.orders, base.receiver, base.standings
-    regrades, tokens = _regrades(store, limits, grade_reads(store)), store.access_tokens
     return Deps(
         settings=settings,
         limits=limits,
@@ -111,36 +109,39 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         announcements=base.announcements,
         gateway=base.gateway,
         feed=Feed(store.jobs),
+        live_logs=_live_logs(opened),
         health=opened.health,
         outages=StoreOutages(opened.health),
         shares=base.shares,
         authenticator=_authenticator(settings, opened, base.admission),
         auditor=Auditor(opened.shared.audit, later),
-        tokens=TokenSettings(tokens, store.rosters),
-        sign_in=SignIn(store.page_sessions, tokens, PersonalLinks(tokens)),
+        tokens=TokenSettings(store.access_tokens, store.rosters),
+        sign_in=SignIn(store.page_sessions, store.access_tokens, PersonalLinks(store.access_tokens)),
         reads=_reads(opened, base),
         registration=Registration(store.assignments, limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings, store.rosters),
-        extensions=ExtensionChanges(store.assignments, store.assignment_settings, store.rosters, store.extensions),
-        claims=StudentClaims(standings, store.late_day_claims, store.chosen_submissions),
         uploads=_uploads(settings, opened, limits, receiver, standings),
         artifacts=_artifacts(settings, store),
         submission_removal=SubmissionRemoval(store.submissions, store.stored_bytes),
         hook_settings=HookSettings(store.hooks, store.rosters, limits, store.assignment_settings),
+        callbacks=_callbacks(settings, store),
         starts=_starts(store, base),
-        grade_changes=GradeChanges(store.grade_books, grade_reads(store)),
-        grade_adjusting=GradeAdjusting(store.grade_adjustments),
+        grades=grade_commands(store, limits, standings, orders, base.announcements),
         orders=orders,
         reruns=Reruns(orders, store.assignments, limits, store.courses),
-        regrades=regrades,
-        regrade_steps=_regrade_steps(opened, orders, base.announcements, regrades),
         receiver=receiver,
         admission=base.admission,
-        join_tokens=JoinTokens(tokens),
+        join_tokens=JoinTokens(store.access_tokens),
         pools=pools_of(store),
         joins=_joins(settings, opened, base.admission),
         grader_orders=GraderOrders(store.graders, base.announcements, opened.accounts, base.gateway.sessions),
     )
+
+
+def _live_logs(opened: Opened) -> LiveLogs:
+    store = opened.store
+    vouching = Vouching(opened.tickets, store.graders)
+    return LiveLogs(store.jobs, store.graders, opened.rabbit, vouching, opened.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,7 @@ def _basis(settings: IngestSettings, opened: Opened, *, later: Later, answer_wit
     announcements = Announcements(Announcer(runs=shared.runs, jobs=shared.jobs, publisher=rabbit), rabbit, later)
     orders = Orders(shared.runs, store.jobs, announcements)
     new_runs = NewRuns(shared.assignments, shared.runs, shared.jobs, limits, Backlogs(store.jobs))
-    grades = grade_reads(store, RecentWorks(store.graded_works))
+    grades = grade_reads(store, RecentWorks(store.grades.works))
     standings = standing_reads(store, grades)
     decider = _decider(opened, new_runs, orders, announcements, standings)
     return _Basis(
@@ -220,6 +221,7 @@ def _decider(
         orders=orders,
         announcements=announcements,
         rules=rules,
+        outbox=store.callbacks.events,
     )
 
 
@@ -240,6 +242,11 @@ def _artifacts(settings: IngestSettings, store: Store) -> ArtifactUploads:
     return ArtifactUploads(store.blobs, store.artifacts, timedelta(days=settings.artifact_days))
 
 
+def _callbacks(settings: IngestSettings, store: Store) -> Callbacks:
+    endpoints, deliveries, events = store.callbacks.endpoints, store.callbacks.deliveries, store.callbacks.events
+    return Callbacks(endpoints, deliveries, events, settings.callback.rules, settings.callback.endpoints)
+
+
 def _uploads(
     settings: IngestSettings, opened: Opened, limits: Limits, receiver: Receiver, rules: HandInRules
 ) -> Uploads:
@@ -251,12 +258,13 @@ def _uploads(
 
 def _reads(opened: Opened, base: _Basis) -> Reads:
     store, shared = opened.store, opened.shared
-    members = MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions)
+    jobs = JobReads(store.jobs, store.runs, store.logs)
+    members = MemberReads(store.rosters, store.grades.claims, store.grades.choices)
     progress = ProgressReads(shared.runs, store.progress, store.jobs, turn=base.shares.shared_turn)
     return Reads(
         assignments=AssignmentReads(store.assignments, store.rosters, store.hooks, store.assignment_settings),
         members=members,
-        extensions=ExtensionReads(store.extensions, store.assignment_settings, members),
+        extensions=ExtensionReads(store.grades.extensions, store.assignment_settings, members),
         standings=base.standings,
         grades=base.grades,
         sheets=GradeSheets(base.grades, store.rosters),
@@ -264,83 +272,20 @@ def _reads(opened: Opened, base: _Basis) -> Reads:
         runs=RunReads(store.runs, store.jobs, store.assignments),
         progress=progress,
         run_tables=RunTables(progress, store.jobs, store.reports, store.assignment_settings),
-        jobs=JobReads(store.jobs, store.runs, store.logs),
+        jobs=jobs,
+        waiting=WaitingReads(jobs, store.jobs),
         reports=ReportReads(store.reports),
         hooks=HookReads(store.hooks, store.deliveries),
+        callbacks=CallbackReads(store.callbacks.endpoints, store.callbacks.deliveries, store.callbacks.events),
         graders=GraderReads(store.graders),
         tokens=TokenReads(store.access_tokens),
         audit=AuditReads(store.audit),
         submissions=SubmissionReads(store.submissions, store.blobs, store.deliveries, store.jobs),
         job_files=JobFilesReads(store.jobs, store.submissions, opened.tickets),
         artifacts=ArtifactReads(store.artifacts),
+        operations=OperationReads(store.graders, store.courses, store.jobs, store.dead_letters),
+        class_jobs=ClassJobs(store.runs, store.jobs, store.rosters),
         ids=store.ids,
-    )
-
-
-def regrade_reads(store: Store, grades: GradeReads) -> RegradeReads:
-    """Return the reads of regrades."""
-    return RegradeReads(store.regrades, grades, store.rosters, store.jobs, store.runs, store.reports)
-
-
-def _planner(store: Store, grades: GradeReads) -> RegradePlanner:
-    members, works = grades.members, store.graded_works
-    return RegradePlanner(works, grades, members, store.rosters, store.courses, store.jobs, store.runs)
-
-
-def _regrades(store: Store, limits: Limits, grades: GradeReads) -> Regrades:
-    return Regrades(
-        regrades=store.regrades,
-        planner=_planner(store, grades),
-        assignments=store.assignments,
-        limits=limits,
-        diffs=regrade_reads(store, grades),
-        books=store.grade_books,
-        grades=GradeChanges(store.grade_books, grades),
-    )
-
-
-def _regrade_steps(opened: Opened, orders: Orders, announcements: Announcements, regrades: Regrades) -> RegradeSteps:
-    store = opened.store
-    return RegradeSteps(
-        regrades=store.regrades,
-        publications=regrades,
-        planner=regrades.planner,
-        courses=store.courses,
-        runs=store.runs,
-        jobs=store.jobs,
-        orders=orders,
-        announcements=announcements,
-        reports=store.reports,
-        logs=store.logs,
-    )
-
-
-def standing_reads(store: Store, grades: GradeReads) -> StandingReads:
-    """Return the reads of students' standings."""
-    return StandingReads(
-        assignments=store.assignments,
-        settings=store.assignment_settings,
-        rosters=store.rosters,
-        extensions=store.extensions,
-        claims=store.late_day_claims,
-        choices=store.chosen_submissions,
-        handed_in=HandedInReads(store.submissions, store.deliveries, store.jobs, store.reports),
-        graded=grades.works,
-        charged=grades,
-        books=store.grade_books,
-    )
-
-
-def grade_reads(store: Store, works: WorkQueries | None = None) -> GradeReads:
-    """Return the reads of grades; ``works`` are the store's unless they are given."""
-    return GradeReads(
-        books=store.grade_books,
-        adjusted=store.grade_adjustments,
-        settings=store.assignment_settings,
-        assignments=store.assignments,
-        extensions=store.extensions,
-        members=MemberReads(store.rosters, store.late_day_claims, store.chosen_submissions),
-        works=WorkReads(works or store.graded_works, store.deliveries, store.jobs, store.reports),
     )
 
 

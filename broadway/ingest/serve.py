@@ -71,15 +71,17 @@ async def serve(
     shared = store.shared(linger=LINGER)
     name = f"{instance('ingest')}:{settings.bind_port}"
     async with _accounts(settings, store) as accounts:
-        opened = Opened(store, shared, rabbit, health, accounts, tickets, deployment)
+        opened = Opened(name, store, shared, rabbit, health, accounts, tickets, deployment)
         deps = compose(settings, opened, later=background_tasks.add, answer_within=answer_within)
         sessions = deps.gateway.sessions
         undecided = deps.receiver.undecided
         async with (
-            background(sessions.run(), deps.feed.run(), health.run(), shared.run()),
+            background(sessions.run(), deps.feed.run(), deps.live_logs.run(), health.run(), shared.run()),
             background(_sweeper(store).run(), Leftovers(store.runs).run()),
             background_tasks,
-            background(deps.uploads.grading.run(), undecided.run(), undecided.look_around(), deps.regrade_steps.run()),
+            background(
+                deps.uploads.grading.run(), undecided.run(), undecided.look_around(), deps.grades.regrade_steps.run()
+            ),
             deps.outages,
             _listening(deps.feed, name, opened),
             _http(settings, deps),
@@ -88,6 +90,8 @@ async def serve(
             await stop.wait()
             deps.is_stopping = True
             deps.feed.close()
+            deps.live_logs.close()
+            deps.run_changes.close()
 
 
 def _sweeper(store: Store) -> Sweeper:

@@ -81,6 +81,13 @@ class AssignmentRosters(Protocol):
         """Return the roster of an assignment, or None."""
 
 
+class RecentRosters(Protocol):
+    """The rosters of assignments, which may be a second behind the store."""
+
+    async def recent(self, course: str, assignment: str) -> Roster | None:
+        """Return the roster of an assignment, or None."""
+
+
 class CoursesById(Protocol):
     """Courses, one at a time."""
 

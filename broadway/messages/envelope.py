@@ -27,6 +27,7 @@ from broadway.messages.events import (
     JobStarted,
     RunAdvanced,
 )
+from broadway.messages.live_logs import LogChunk, WatchLog
 from broadway.messages.topology import is_service
 
 TYPE_PREFIX = "io.broadway."
@@ -50,6 +51,8 @@ _KINDS: dict[str, type[Event]] = {
         JobsQueued,
         JobsFinished,
         JobsSettled,
+        WatchLog,
+        LogChunk,
     )
 }
 

@@ -46,7 +46,7 @@ class Queue:
     @property
     def hears_graders(self) -> bool:
         """True if graders' events arrive in this queue."""
-        return any(binding.exchange == EVENTS.name for binding in self.bindings)
+        return any(binding.exchange in (EVENTS.name, LOGS.name) for binding in self.bindings)
 
     @property
     def has_dead_letters(self) -> bool:
@@ -187,8 +187,40 @@ def feed_queue(process: str) -> Queue:
     )
 
 
+def notifier_queue(process: str, courses: Iterable[str]) -> Queue:
+    """Return the queue of facts that wake a notifier: those of courses that have endpoints for callbacks."""
+    keys = [
+        event_key(noun, fact, course)
+        for course in sorted(courses)
+        for noun, fact in (("job", "settled"), ("run", "finished"), ("run", "failed"))
+    ]
+    return Queue(
+        f"broadway.notifier.{process}",
+        bindings=tuple(Binding(EVENTS.name, key) for key in keys),
+        exclusive=True,
+        brief=True,
+        arguments={"x-max-length": 1000, "x-overflow": "drop-head"},
+    )
+
+
+def log_queue(process: str, grader_id: str, job_id: str) -> Queue:
+    """Return the queue of a job's live log for an API process, which exists while the process has readers of it."""
+    return Queue(
+        f"broadway.logs.{process}.{job_id}",
+        bindings=(Binding(LOGS.name, log_key(grader_id, job_id)),),
+        exclusive=True,
+        brief=True,
+        arguments={"x-max-length-bytes": 4 * 1024 * 1024, "x-overflow": "drop-head"},
+    )
+
+
 def control_key(grader_id: str) -> str:
     return f"grader.{grader_id}"
+
+
+def log_key(grader_id: str, job_id: str) -> str:
+    """Return the key of a job's live log; the grader's part keeps graders from writing into each other's logs."""
+    return f"log.{grader_id}.{job_id}"
 
 
 def event_key(noun: str, fact: str, course: str) -> str:
@@ -231,7 +263,7 @@ def is_service(user: str | None) -> bool:
 def grader_grants(grader_id: str, pool: str) -> Grants:
     """Return the fewest permissions that a grader needs: consume jobs and its commands, and publish its events.
 
-    It sends pings to ``LOGS``, which needs no queue for them.
+    It sends pings to ``LOGS``, which needs no queue for them, and the output of its own jobs.
     """
     control = control_queue(grader_id).name
     return Grants(
@@ -243,7 +275,7 @@ def grader_grants(grader_id: str, pool: str) -> Grants:
                 rf"^(job\.(started|finished|released)\.[A-Za-z0-9_-]+|{re.escape(heartbeat_key(grader_id))})$",
                 NOTHING,
             ),
-            LOGS.name: (_only(PING_KEY), NOTHING),
+            LOGS.name: (rf"^({PING_KEY}|{re.escape(log_key(grader_id, ''))}[A-Za-z0-9_-]+)$", NOTHING),
             CONTROL.name: (NOTHING, _only(control_key(grader_id), control_key("all"))),
         },
     )

@@ -19,6 +19,7 @@ from broadway.domain.webhook import Delivery
 from broadway.mongo.assignments import Assignments
 from broadway.mongo.audit import Audit
 from broadway.mongo.cache import Cache
+from broadway.mongo.callbacks import CallbackEvents
 from broadway.mongo.collection import Collection, Document
 from broadway.mongo.courses import Courses
 from broadway.mongo.deliveries import Deliveries, DeliveryClaim, DeliveryMove
@@ -83,11 +84,19 @@ class BatchedRuns(Runs):
     Args:
         collection: The collection of runs.
         students: The collection of the students' environments of large runs, which are not batched.
+        events: The events of runs that end.
         linger: Seconds for which writes that clear the outbox are collected; larger batches cost less.
     """
 
-    def __init__(self, collection: Collection, students: Collection, *, linger: float = 0) -> None:
-        super().__init__(collection, students)
+    def __init__(
+        self,
+        collection: Collection,
+        students: Collection,
+        events: CallbackEvents | None = None,
+        *,
+        linger: float = 0,
+    ) -> None:
+        super().__init__(collection, students, events)
         self._reads = _reads(super().get_many)
         self._summaries = _reads(super().summaries)
         self._inserts = _batcher(super().insert_all)

@@ -1,14 +1,11 @@
 """The students' works of an assignment with their results, read in few questions, without logs, results and reports."""
 
-from collections.abc import Sequence
-from datetime import datetime
-
 from broadway.domain.handed_in import HandedIn
 from broadway.domain.job import JobState
-from broadway.domain.results_of_work import Receipt, Result
+from broadway.domain.results_of_work import ALL, Among, Receipt, Result
 from broadway.mongo.collection import Collection, Document, Documents
 from broadway.mongo.job_documents import handed_in_of
-from broadway.mongo.work_results import WorkResults
+from broadway.mongo.work_results import WorkResults, queries
 
 _RECEIPT = {"student": 1, "at": 1}
 _OPEN = [state.value for state in JobState if state is not JobState.FINISHED]
@@ -22,19 +19,17 @@ class GradedWorks:
         self._results = results
         self._jobs = Documents(jobs)
 
-    async def receipts(
-        self, course: str, assignment: str, students: Sequence[str] | None = None, *, since: datetime | None = None
-    ) -> list[Receipt]:
-        """Return the receipts of uploads for an assignment: all, those of some students, or those since a time."""
-        query: Document = {"course": course, "assignment": assignment, **_of(students), **_since("at", since)}
-        found = await self._submissions.find(query, _RECEIPT)
-        return [Receipt(each["_id"], each["student"], each["at"]) for each in found]
+    async def receipts(self, course: str, assignment: str, among: Among = ALL) -> list[Receipt]:
+        """Return the receipts of uploads for an assignment."""
+        found: list[Receipt] = []
+        for query in queries(course, assignment, among, time="at"):
+            documents = await self._submissions.find(query, _RECEIPT)
+            found += [Receipt(each["_id"], each["student"], each["at"]) for each in documents]
+        return found
 
-    async def results(
-        self, course: str, assignment: str, students: Sequence[str] | None = None, *, since: datetime | None = None
-    ) -> list[Result]:
-        """Return the results of works for an assignment: all, those of some students, or those since a time."""
-        return await self._results.find(course, assignment, students, since=since)
+    async def results(self, course: str, assignment: str, among: Among = ALL) -> list[Result]:
+        """Return the results of works for an assignment."""
+        return await self._results.find(course, assignment, among)
 
     async def waiting(self, course: str, assignment: str) -> list[HandedIn]:
         """Return the works of an assignment's jobs that have not ended."""
@@ -43,11 +38,3 @@ class GradedWorks:
             found += await self._jobs.find({"course": course, "state": state}, {"assignment": 1, "handed_in": 1})
         own = [each for each in found if each.get("assignment") == assignment]
         return [handed_in for each in own if (handed_in := handed_in_of(each.get("handed_in")))]
-
-
-def _of(students: Sequence[str] | None) -> Document:
-    return {} if students is None else {"student": {"$in": list(students)}}
-
-
-def _since(key: str, since: datetime | None) -> Document:
-    return {} if since is None else {key: {"$gte": since}}

@@ -39,6 +39,10 @@ class MovedJobs:
         found = await self._jobs.find_by_ids(object_ids(job_ids), WITHOUT_BULK)
         return {job.id: job for job in await self._joined(found)}
 
+    async def settlements(self, keys: Sequence[str]) -> dict[str, Settlement]:
+        """Return outcomes of jobs' generations by key, with their results; unknown keys are left out."""
+        return await self._outcomes.with_results(keys)
+
     async def move(
         self,
         moves: Mapping[str, Move],

@@ -8,6 +8,7 @@ from pymongo import UpdateOne
 
 from broadway.domain.job import Job, JobClass, JobState, Outcome, Phase
 from broadway.domain.run import JobOutline, PlannedJob
+from broadway.domain.waiting_time import Pace
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import IDS, Collection, Document, insert_each, object_id, object_ids
 from broadway.mongo.job_documents import (
@@ -22,6 +23,7 @@ from broadway.mongo.job_documents import (
 from broadway.mongo.job_moves import UPDATES, WITHOUT_BULK, MovedJobs
 from broadway.mongo.open_phases import OpenPhases
 from broadway.mongo.outcomes import Outcomes
+from broadway.mongo.paces import pace_of
 from broadway.mongo.waiting import WaitingJobs
 from broadway.mongo.work_results import WorkResults
 
@@ -198,6 +200,10 @@ class Jobs(MovedJobs, WaitingJobs):
     async def _some(self, query: Document, *, sort: str, limit: int) -> list[Job]:
         found = await self._jobs.find(query, WITHOUT_BULK, sort=[(sort, 1)], limit=limit)
         return [job_of(document) for document in found]
+
+    async def pace(self, course: str, now: datetime) -> Pace:
+        """Return the pace of a course: of its running jobs, and of some recent ones of each class."""
+        return await pace_of(self._jobs, self._outcomes, course, now)
 
     async def courses_with_backlog(self) -> list[str]:
         """Return ids of courses with queued jobs, whether they are registered or not."""

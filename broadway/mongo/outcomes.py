@@ -8,9 +8,11 @@ join the others by the id.
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
+from broadway.domain.callback import CallbackEvent
 from broadway.domain.job import FaultPhase, Outcome
 from broadway.domain.result import JobLog, read_streams
 from broadway.domain.settlement import Settlement, key_of
+from broadway.mongo.callbacks import CallbackEvents
 from broadway.mongo.collection import Collection, Document, Documents, insert_each
 from broadway.mongo.job_documents import attempt_document, attempt_of
 
@@ -23,13 +25,14 @@ _RAISING = (Outcome.CANCELLED.value, Outcome.SUPERSEDED.value)  # outcomes that 
 class Outcomes:
     """Outcomes by job and generation."""
 
-    def __init__(self, collection: Collection) -> None:
+    def __init__(self, collection: Collection, events: CallbackEvents | None = None) -> None:
         self._outcomes = Documents(collection)
+        self._events = events
 
     async def insert(
         self, settlements: Sequence[Settlement], logs: Mapping[str, JobLog] | None = None
     ) -> dict[str, Settlement]:
-        """Store outcomes, each unless there is one of the same generation.
+        """Store outcomes, each unless there is one of the same generation; before them, the events for endpoints.
 
         Args:
             settlements: The outcomes, at most one of each job.
@@ -39,6 +42,8 @@ class Outcomes:
         Returns:
             The stored outcomes by job id, given ones or earlier ones without their results.
         """
+        if self._events and (courses := await self._events.wanted()):
+            await self._events.add([_event(each) for each in settlements if each.course in courses])
         documents = [_document(each, (logs or {}).get(each.execution_id or "")) for each in settlements]
         inserted = await insert_each(self._outcomes, documents)
         given = {each.job_id: each for each in settlements}
@@ -49,6 +54,11 @@ class Outcomes:
         """Return outcomes without their results, by job id. ``keys`` has at most one key of each job."""
         found = await self._outcomes.find_by_ids(keys, _WITHOUT_BULK)
         return {each.job_id: each for each in map(_settlement, found)}
+
+    async def with_results(self, keys: Sequence[str]) -> dict[str, Settlement]:
+        """Return outcomes by key, with their results; unknown keys are left out."""
+        found = await self._outcomes.find_by_ids(keys, _WITHOUT_LOG)
+        return {each.key: each for each in map(_settlement, found)}
 
     async def of_finished(self, jobs: Iterable[Document], *, results: bool = False) -> dict[str, Settlement]:
         """Return the outcomes of finished jobs by job id, given the jobs' documents.
@@ -80,6 +90,16 @@ class Outcomes:
         query = {"_id": {"$eq": key_of(job_id, generation)}, "execution_id": {"$eq": execution_id}}
         document = await self._outcomes.find_one(query, _LOG)
         return log_of(document, job_id, execution_id) if document and "stdout" in document else None
+
+
+def _event(settlement: Settlement) -> CallbackEvent:
+    return CallbackEvent.job_finished(
+        settlement.course,
+        settlement.job_id,
+        settlement.generation,
+        run_id=settlement.run_id,
+        at=settlement.finished_at,
+    )
 
 
 def _keys(job_id: str, document: Document) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from broadway.domain.pages import position
@@ -40,6 +40,7 @@ class Regrades:
             [("course", 1), ("assignment", 1), ("created_at", -1), ("_id", -1)], name="latest_of_assignment"
         )
         await self._regrades.create_index("is_active", name="to_advance")
+        await self._regrades.create_index("announce_at", name="to_announce")
         await self._parts.create_index([("regrade", 1), ("plan", 1)], name="of_plan")
 
     async def add(self, regrade: Regrade) -> bool:
@@ -95,6 +96,17 @@ class Regrades:
         """Return regrades for which a process has something to do."""
         found = await self._regrades.find({"is_active": True}, limit=limit)
         return [each for each in map(_regrade, found) if each.is_due(now)]
+
+    async def to_announce(self, *, limit: int) -> list[Regrade]:
+        """Return regrades that are ready and whose callback is not sent yet, the earliest first; without configs."""
+        query = {"announce_at": {"$gt": datetime.fromtimestamp(0, UTC), "$lte": datetime.now(UTC)}}
+        found = await self._regrades.find(query, {"config": 0}, sort=[("announce_at", 1)], limit=limit)
+        return [_regrade(each) for each in found]
+
+    async def announced(self, regrade: Regrade) -> None:
+        """Clear ``announce_at``, unless the regrade is ready once more."""
+        query = {"_id": regrade.id, "announce_at": regrade.announce_at}
+        await self._regrades.update_one(query, {"$set": {"announce_at": None}})
 
 
 def _fields(regrade: Regrade) -> Document:

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from broadway.domain.assignment import Env
+from broadway.domain.callback import CallbackEvent
 from broadway.domain.run import PHASE_OF, Order, OrderKind, Run, RunState
 from broadway.mongo.assignments import check_storable
+from broadway.mongo.callbacks import CallbackEvents
 from broadway.mongo.collection import (
     Collection,
     Document,
@@ -43,8 +45,9 @@ class RunMove:
 class Runs:
     """Grading runs by id."""
 
-    def __init__(self, collection: Collection, students: Collection) -> None:
+    def __init__(self, collection: Collection, students: Collection, events: CallbackEvents | None = None) -> None:
         self._runs = Documents(collection)
+        self._events = events
         self._students = Students(students)
 
     async def ensure_indexes(self) -> None:
@@ -58,6 +61,8 @@ class Runs:
         Raises:
             UnstorableError: MongoDB would refuse the run; nothing is stored.
         """
+        if run.state.is_terminal:
+            await self._announce_end(run, run.finished_at or run.started_at)
         chunks = chunked(run.students_env)
         return await (self._insert_large(run, chunks) if chunks else self._insert_small(run))
 
@@ -134,9 +139,26 @@ class Runs:
         changes: dict[str, Any] = {"state": target.value, "publish_at": publish_at, "order": None}
         if target.is_terminal:
             changes |= {"finished_at": now, "success": target is RunState.FINISHED, "is_ungraded": is_ungraded}
+            changes |= await self._announce_end(run, now)
         if run.state is RunState.STUDENTS:
             changes["students_jobs_left"] = 0
         return await self.move(RunMove(run, changes))
+
+    async def last_ends(self, run_ids: Sequence[str]) -> dict[str, tuple[Run, int]]:
+        """Return runs by id, without rosters and configs, each with the last round that has ended, or 0."""
+        found = await self._runs.find_by_ids(object_ids(run_ids), _WITHOUT_BULK)
+        runs = [(_run(document), int(document.get("ended_round") or 0)) for document in found]
+        return {run.id: (run, max(last, run.round if run.state.is_terminal else 0)) for run, last in runs}
+
+    async def _announce_end(self, run: Run, at: datetime) -> Document:
+        """Store the event of a run's end before the end itself, so that no crash between the two loses it.
+
+        Return the field that will show that the round has ended, for a course that has endpoints.
+        """
+        if self._events is None or run.course not in await self._events.wanted():
+            return {}
+        await self._events.add([CallbackEvent.run_finished(run.course, run.id, run.round, at=at)])
+        return {"ended_round": run.round}
 
     async def give_order(
         self,

@@ -24,16 +24,14 @@ from broadway.mongo.batched import (
     BatchedRuns,
 )
 from broadway.mongo.blobs import Blobs
+from broadway.mongo.callback_store import Callbacks
 from broadway.mongo.client import Answers, Client
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
 from broadway.mongo.deliveries import Deliveries
 from broadway.mongo.errors import translated
-from broadway.mongo.extensions import ChosenSubmissionStore, Extensions, LateDayClaimStore
-from broadway.mongo.grade_adjustments import GradeAdjustments
-from broadway.mongo.grade_books import GradeBooks
-from broadway.mongo.graded_works import GradedWorks
 from broadway.mongo.graders import Graders
+from broadway.mongo.grades import GradeStores
 from broadway.mongo.hooks import Hooks, Quotas, Rosters
 from broadway.mongo.ids import Ids
 from broadway.mongo.jobs import Jobs
@@ -42,7 +40,6 @@ from broadway.mongo.logs import Logs
 from broadway.mongo.outcomes import Outcomes
 from broadway.mongo.pools import Pools
 from broadway.mongo.progress import Progress
-from broadway.mongo.regrades import Regrades
 from broadway.mongo.reports import Reports
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
@@ -67,12 +64,7 @@ class Store:
     courses: Courses
     assignments: Assignments
     assignment_settings: AssignmentSettingsStore
-    extensions: Extensions
-    late_day_claims: LateDayClaimStore
-    chosen_submissions: ChosenSubmissionStore
-    grade_books: GradeBooks
-    grade_adjustments: GradeAdjustments
-    graded_works: GradedWorks
+    grades: GradeStores
     runs: Runs
     jobs: Jobs
     progress: Progress
@@ -94,8 +86,8 @@ class Store:
     submissions: SubmissionStore
     artifacts: ArtifactStore
     stored_bytes: StoredBytes
-    regrades: Regrades
     page_sessions: PageSessions
+    callbacks: Callbacks
     _primary: AsyncDatabase[dict[str, Any]]
     _answers: Answers
 
@@ -132,18 +124,15 @@ class Store:
     @classmethod
     async def _open(cls, client: Client, primary: str, logs: str) -> Self:
         main = client.get_database(primary, write_concern=DURABLE)
-        outcomes, results = Outcomes(main["job_outcome"]), WorkResults(main["work_result"])
+        callbacks = Callbacks.of(main)
+        outcomes = Outcomes(main["job_outcome"], callbacks.events)
+        results = WorkResults(main["work_result"])
         store = cls(
             courses=Courses(main["course"]),
             assignments=Assignments(main["assignment_config"]),
             assignment_settings=AssignmentSettingsStore(main["assignment_settings"]),
-            extensions=Extensions(main["extension"]),
-            late_day_claims=LateDayClaimStore(main["late_day_claim"]),
-            chosen_submissions=ChosenSubmissionStore(main["chosen_submission"]),
-            grade_books=GradeBooks(main["grade_entries"], main["grade_book"], main["grade_book_published"]),
-            grade_adjustments=GradeAdjustments(main["grade_adjustment"]),
-            graded_works=GradedWorks(main["submission"], results, main["grading_job"]),
-            runs=Runs(main["grading_run"], main["run_students"]),
+            grades=GradeStores.of(main, results),
+            runs=Runs(main["grading_run"], main["run_students"], callbacks.events),
             jobs=Jobs(main["grading_job"], outcomes, results),
             progress=Progress(main["grading_job"], outcomes),
             logs=Logs(client.get_database(logs, write_concern=DURABLE)["job_log"], outcomes),
@@ -164,8 +153,8 @@ class Store:
             submissions=SubmissionStore(main["submission"]),
             artifacts=ArtifactStore(main["artifact"]),
             stored_bytes=StoredBytes(main["stored_bytes"], main["submission"]),
-            regrades=Regrades(main["regrade"], main["regrade_part"]),
             page_sessions=PageSessions(main["page_session"]),
+            callbacks=callbacks,
             _primary=main,
             _answers=client.answers,
         )
@@ -177,7 +166,7 @@ class Store:
         await Students(self._primary["run_students"]).ensure_indexes()
         await self.jobs.ensure_indexes()
         await WorkResults(self._primary["work_result"]).ensure_indexes()
-        await self.grade_books.ensure_indexes()
+        await self.grades.ensure_indexes()
         await self.logs.ensure_indexes()
         await self.graders.ensure_indexes()
         await self.deliveries.ensure_indexes()
@@ -186,23 +175,18 @@ class Store:
         await self.blobs.ensure_indexes()
         await self.submissions.ensure_indexes()
         await self.artifacts.ensure_indexes()
-        await self.extensions.ensure_indexes()
-        await self.regrades.ensure_indexes()
         await self.page_sessions.ensure_indexes()
-        await self.late_day_claims.ensure_indexes()
-        await self.chosen_submissions.ensure_indexes()
+        await self.callbacks.ensure_indexes()
 
     def shared(self, *, linger: float = 0) -> Batched:
         """Return the most used collections, batched for many concurrent callers; ``linger``: see ``BatchedRuns``."""
+        events = self.callbacks.events
+        students, outcomes = self._primary["run_students"], Outcomes(self._primary["job_outcome"], events)
         return Batched(
             courses=BatchedCourses(self._primary["course"]),
             assignments=BatchedAssignments(self._primary["assignment_config"]),
-            runs=BatchedRuns(self._primary["grading_run"], self._primary["run_students"], linger=linger),
-            jobs=BatchedJobs(
-                self._primary["grading_job"],
-                Outcomes(self._primary["job_outcome"]),
-                WorkResults(self._primary["work_result"]),
-            ),
+            runs=BatchedRuns(self._primary["grading_run"], students, events, linger=linger),
+            jobs=BatchedJobs(self._primary["grading_job"], outcomes, WorkResults(self._primary["work_result"])),
             deliveries=BatchedDeliveries(self._primary["hook_delivery"]),
             audit=BatchedAudit(self._primary["audit"], linger=linger),
         )

@@ -26,6 +26,10 @@ class WaitingJobs:
         """Return the number of a course's jobs that have never started."""
         return sum([await self._count({"course": course, "state": state}) for state in _BEFORE_START])
 
+    async def count_in_pool(self, pool: str) -> int:
+        """Return the number of a pool's jobs that wait for a start, also for another one."""
+        return sum([await self._jobs.count_documents({"state": state, "pool": pool}) for state in _BEFORE_START])
+
     async def waiting_in_course(self, course: str) -> list[WaitingKey]:
         """Return the keys of a course's jobs that wait for their first start, in no order."""
         return await self._keys({"course": course})

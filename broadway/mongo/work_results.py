@@ -4,9 +4,9 @@ A document is inserted after the outcome of a job's generation, with the same id
 finished job has it, whatever crashed meanwhile. It is small and flat: a class has many thousands of them.
 """
 
+import itertools
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -14,7 +14,7 @@ from broadway.domain.handed_in import HandedIn
 from broadway.domain.job import Job, Outcome
 from broadway.domain.marks import Marks
 from broadway.domain.report import Source, shown
-from broadway.domain.results_of_work import Result
+from broadway.domain.results_of_work import ALL, Among, Result
 from broadway.domain.settlement import Settlement
 from broadway.mongo.collection import Collection, Document, Documents, insert_each
 from broadway.runtime.threads import beside
@@ -36,17 +36,27 @@ class WorkResults:
         if documents:
             await insert_each(self._results, documents)
 
-    async def find(
-        self, course: str, assignment: str, students: Sequence[str] | None = None, *, since: datetime | None = None
-    ) -> list[Result]:
-        """Return the results of works for an assignment: all, those of some students, or those since a time."""
-        query: Document = {"course": course, "assignment": assignment}
-        if students is not None:
-            query["student"] = {"$in": list(students)}
-        if since is not None:
-            query["finished_at"] = {"$gte": since}
-        found = await self._results.find(query)
-        return await beside(len(found), _results, found)
+    async def find(self, course: str, assignment: str, among: Among = ALL) -> list[Result]:
+        """Return the results of works for an assignment."""
+        found: list[Result] = []
+        for query in queries(course, assignment, among, time="finished_at"):
+            documents = await self._results.find(query)
+            found += await beside(len(documents), _results, documents)
+        return found
+
+
+def queries(course: str, assignment: str, among: Among, *, time: str) -> list[Document]:
+    """Return the queries for works, one for each part of the class; ``time`` is the field of their times."""
+    query: Document = {"course": course, "assignment": assignment}
+    if among.students is not None:
+        return [{**query, "student": {"$in": list(among.students)}}]
+    if among.since is not None:
+        return [{**query, time: {"$gte": among.since}}]
+    if not among.cuts:
+        return [query]
+    cuts = sorted(among.cuts)
+    ranges = [{"$lt": cuts[0]}, *({"$gte": a, "$lt": b} for a, b in itertools.pairwise(cuts)), {"$gte": cuts[-1]}]
+    return [{**query, "student": each} for each in ranges]
 
 
 def _document(job: Job, settlement: Settlement) -> Document | None:

@@ -8,26 +8,15 @@ from typing import Self
 
 import aio_pika
 import structlog
-from aio_pika.abc import (
-    AbstractIncomingMessage,
-    AbstractRobustChannel,
-    AbstractRobustConnection,
-)
+from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, AbstractRobustConnection
 from aio_pika.channel import Channel
-from aio_pika.exceptions import (
-    ChannelNotFoundEntity,
-)
+from aio_pika.exceptions import ChannelNotFoundEntity
 from aio_pika.robust_connection import RobustConnection
 from yarl import URL
 
 from broadway.messages.envelope import Decoder, Wire, decode
 from broadway.messages.events import Event
-from broadway.messages.topology import (
-    EXCHANGES,
-    SHARED_QUEUES,
-    Exchange,
-    Queue,
-)
+from broadway.messages.topology import EXCHANGES, SHARED_QUEUES, Exchange, Queue
 from broadway.ports import Handler, PublishError, QueueState, QueueTakenError
 from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT, call
 from broadway.rabbit.connecting import (
@@ -46,6 +35,7 @@ from broadway.rabbit.probing import accepts, pass_message
 from broadway.rabbit.publishing import ConfirmedPublisher
 from broadway.rabbit.single_take import SingleTake
 from broadway.rabbit.subscription import TIMINGS, Subscription, Timings
+from broadway.rabbit.unconfirmed import UnconfirmedPublisher
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +64,7 @@ class Rabbit:
         self._consuming = consuming
         self._service = service
         self._publisher = ConfirmedPublisher(publishing, service=service)
+        self._unconfirmed = UnconfirmedPublisher(publishing, service=service)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -294,6 +285,14 @@ class Rabbit:
             PublishError: The event was refused or unroutable, or its result is still unknown after 30 seconds.
         """
         await self._publisher.publish(exchange, key, event, user=self.user)
+
+    async def send(self, exchange: Exchange, key: str, event: Event) -> None:
+        """Return once an event is written; it may get lost.
+
+        Raises:
+            PublishError: It could not be written.
+        """
+        await self._unconfirmed.send(exchange, key, event, user=self.user)
 
     @contextlib.asynccontextmanager
     async def consume(

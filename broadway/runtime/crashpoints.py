@@ -116,6 +116,16 @@ class Point(StrEnum):
     RECORD_GRADERS_STORED = "record.graders-stored"
     RECORD_TOLD = "record.told"
 
+    CALLBACK_STORED = "callback.stored"
+    CALLBACK_EMITTED = "callback.emitted"
+    CALLBACK_CLAIMED = "callback.claimed"
+    CALLBACK_COMPLETED = "callback.completed"
+    CALLBACK_DELIVERIES_STORED = "callback.deliveries-stored"
+    CALLBACK_EVENT_DONE = "callback.event-done"
+    CALLBACK_TAKEN = "callback.taken"
+    CALLBACK_SENT = "callback.sent"
+    CALLBACK_RECORDED = "callback.recorded"
+
 
 class CrashPointError(RuntimeError):
     """The error that a point raises in mode ``raise``."""

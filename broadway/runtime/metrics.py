@@ -188,6 +188,10 @@ WEBHOOK_UNDECIDED = Gauge(
     "broadway_webhook_deliveries_undecided", "Webhook deliveries that wait for their decision in this process."
 )
 
+CALLBACK_ATTEMPTS = Counter(
+    "broadway_callback_attempts_total", "Attempts to deliver callbacks, by their result.", ["course", "result"]
+)
+
 AUDIT_LOST = Counter(
     "broadway_audit_records_lost_total", "Records of the audit log that could not be stored; the log has them."
 )

@@ -1,13 +1,12 @@
 """The settings of each program."""
 
 import os
-import re
 import ssl
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 
 from broadway.domain.artifacts import KEPT_FOR
@@ -16,28 +15,18 @@ from broadway.domain.bounds import MAX_STAGES
 from broadway.domain.course import MAX_KEPT, MAX_STORED, MAX_STUDENTS, MAX_WAITING_JOBS
 from broadway.domain.job import RetryPolicy
 from broadway.runtime.tls import trust
+from broadway.settings.callbacks import CallbackSettings
 from broadway.settings.http import HttpSettings, Networks
 from broadway.settings.places import Place
 from broadway.settings.sections import LogSettings, MongoSettings
 from broadway.settings.setting_names import ENV_PREFIX, Names
-from broadway.settings.values import MAX_TEXT, AmqpUrl, HeaderToken, HttpUrl, check_address
+from broadway.settings.values import MAX_TEXT, AmqpUrl, HeaderToken, HttpUrl, PoolNames, check_address
 
 JOB_OVERHEAD = 900  # seconds that a grader may hold a message besides the time limits of its job's stages
 
 DAY = 24 * 3600  # seconds
 
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
-
-
-def _pool_names(text: str) -> str:
-    """Check a list of pools; an empty text names no pool."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if any(not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name) for name in names):
-        raise ValueError("should be names of pools, separated by commas: letters, digits, dashes and underscores")
-    return ",".join(names)
-
-
-PoolNames = Annotated[str, Field(max_length=10_000), AfterValidator(_pool_names)]
 
 
 class _Settings(BaseSettings):
@@ -130,6 +119,12 @@ class ResultsSettings(ServiceSettings):
     """`python -m broadway.results`."""
 
 
+class NotifierSettings(ServiceSettings):
+    """`python -m broadway.notifier`."""
+
+    callback: CallbackSettings = CallbackSettings()
+
+
 class IngestSettings(ServiceSettings):
     """`python -m broadway.ingest`."""
 
@@ -166,6 +161,7 @@ class IngestSettings(ServiceSettings):
     )
     gateway_pool: Id = Field(default="default", description="pool of HTTP and WebSocket graders that name no pool")
     http: HttpSettings = HttpSettings()
+    callback: CallbackSettings = CallbackSettings()
     trusted_proxies: Networks = Field(
         default="",
         description="proxies whose X-Forwarded-For names the client: addresses and networks, separated by commas",
@@ -265,8 +261,8 @@ class IngestSettings(ServiceSettings):
         return seconds
 
 
-class ApiSettings(IngestSettings, DispatcherSettings, ResultsSettings):
-    """`python -m broadway.api`: ingest, dispatcher and results in one process."""
+class ApiSettings(IngestSettings, DispatcherSettings, ResultsSettings, NotifierSettings):
+    """`python -m broadway.api`: ingest, dispatcher, results and notifier in one process."""
 
 
 def one_per_cpu() -> int:
@@ -393,5 +389,6 @@ PROGRAMS: dict[str, type[BaseSettings]] = {
     "ingest": IngestSettings,
     "dispatcher": DispatcherSettings,
     "results": ResultsSettings,
+    "notifier": NotifierSettings,
     "grader": GraderSettings,
 }

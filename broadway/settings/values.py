@@ -71,6 +71,15 @@ def _are_hosts(text: str) -> bool:
     return all(found is not None and 0 < int(found[1] or 1) <= _LAST_PORT for found in hosts)
 
 
+def _pool_names(text: str) -> str:
+    """Check a list of pools; an empty text names no pool."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if any(not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name) for name in names):
+        raise ValueError("should be names of pools, separated by commas: letters, digits, dashes and underscores")
+    return ",".join(names)
+
+
+PoolNames = Annotated[str, Field(max_length=10_000), AfterValidator(_pool_names)]
 HeaderToken = Annotated[SecretStr, Field(max_length=MAX_TEXT), AfterValidator(_in_header)]
 AmqpUrl = Annotated[SecretStr, Field(max_length=MAX_TEXT), AfterValidator(_of_scheme("amqp", "amqps"))]
 HttpUrl = Annotated[SecretStr, Field(max_length=MAX_TEXT), AfterValidator(_of_scheme("http", "https"))]

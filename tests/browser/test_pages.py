@@ -1,13 +1,17 @@
 """Pages in a real browser: both themes, wide and narrow, without script errors, and live without a reload."""
 
+from secrets import token_hex
+
 from graded import World, results
 from harness import token_of
 from playwright.async_api import Page
 from walking import SIZES, THEMES, Walker
 
+from broadway.domain.access import SecretPrefix, new_secret
 from broadway.domain.job import Outcome
 from broadway.domain.originals import Reported
 from broadway.domain.report import Report
+from broadway.messages.http import IDENTITY_HEADER
 
 STUDENTS = [f"student-{number:03}" for number in range(120)]
 TESTS = [
@@ -67,7 +71,11 @@ async def test_every_page_in_both_themes_wide_and_narrow(world: World, walker: W
     ]
     for theme in THEMES:
         for width, height in SIZES:
-            for token, pages in ((token_of(world.course), for_staff), (world.tokens[STUDENTS[0]], for_students)):
+            for token, pages in (
+                ("operator-token", [("operations", "/ui/ops")]),
+                (token_of(world.course), for_staff),
+                (world.tokens[STUDENTS[0]], for_students),
+            ):
                 page = await walker.window(width=width, height=height, theme=theme)
                 await walker.sign_in(page, token)
                 for name, address in pages:
@@ -121,6 +129,29 @@ async def test_a_page_that_was_hidden_catches_up_when_it_is_seen(world: World, w
         await page.evaluate(hide % "false" + notify)
     await page.wait_for_selector("#status .status.good")
     assert walker.problems == []
+
+
+async def test_an_operator_pauses_and_resumes_a_grader_without_a_reload(world: World, walker: Walker) -> None:
+    page = await walker.window()
+    await walker.sign_in(page, "operator-token")
+    await page.evaluate("window.isSamePage = true")
+    name = f"g-{token_hex(4)}"
+    headers = {"Authorization": "Bearer cluster-token", IDENTITY_HEADER: new_secret(SecretPrefix.GRADER)}
+    joined = await world.client.http.post(f"/api/v2/graders/{name}", json={"hostname": "h"}, headers=headers)
+    assert joined.status_code == 200, joined.text
+    row = page.locator(f"#g-{name}")
+    await row.wait_for()  # it has joined while the page was open
+    await row.get_by_role("button", name="Pause").click()
+    await row.get_by_role("button", name="Resume").click()
+    await row.get_by_role("button", name="Pause").wait_for()
+    await row.get_by_label("Slots of").fill("9")
+    await row.get_by_role("button", name="Set slots").click()
+    await row.locator("input[name=slots][value='9']").wait_for()
+    await row.get_by_label("Slots of").fill("0")
+    await row.get_by_role("button", name="Set slots").click()
+    await page.get_by_role("heading", name="Not accepted").wait_for()
+    assert await page.evaluate("window.isSamePage")
+    assert [each for each in walker.problems if "422" not in each] == []
 
 
 async def test_pages_work_without_script(world: World, walker: Walker) -> None:

@@ -48,6 +48,8 @@ async def test_each_submission_of_a_class_is_graded_once_with_its_own_files(clus
         assert outcomes[-1] == "succeeded", student
         assert {*outcomes} <= {"succeeded", "superseded"}, student
     await _all_pushes_are_graded(cluster, students)
+    for assignment in ("uploaded", "pushed"):
+        await _all_are_graded(cluster, assignment, students)
     assert all(containers.started for containers in graders), "each link has had jobs"
 
 
@@ -66,7 +68,8 @@ async def _prepare(cluster: Cluster, students: list[str]) -> None:
     await cluster.client.register("cs241", "pushed", students=[stage("env", "BROADWAY_COMMIT")])
     roster = [{"student": name, "repository": f"cs/{name}", "env": {}} for name in students]
     for path, body in (
-        ("assignments/uploaded/settings", {"only_latest": True}),
+        ("assignments/uploaded/settings", {"only_latest": True, "points": 10}),
+        ("assignments/pushed/settings", {"points": 10}),
         ("assignments/pushed/roster", {"students": roster}),
         ("hooks/git", {"assignment": "pushed", "secrets": [SECRET], "only_latest": True}),
     ):
@@ -111,6 +114,19 @@ async def _outcome(cluster: Cluster, student: str, time: int, made: dict[str, An
         own, starter = (sha256(each).hexdigest() for each in (_content(student, time), STARTER))
         assert f"d/starter.h:644:{starter} main.c:644:{own}" in log.json()["data"]["stdout"]
     return str(job["outcome"])
+
+
+async def _all_are_graded(cluster: Cluster, assignment: str, students: list[str]) -> None:
+    """Check the draft, and publish it: each student has all points, for the latest submission."""
+    base = f"{COURSE}/assignments/{assignment}/grades"
+    answer = await cluster.client.http.post(f"{base}/publish", json={"based_on": 0}, headers=STAFF)
+    assert answer.status_code == 200, answer.text
+    found = (await cluster.client.http.get(f"{base}?version=published&limit=500", headers=STAFF)).json()
+    grades = [(each["student"], each["status"], each["points"]) for each in found["items"]]
+    assert grades == [(student, "graded", "10") for student in sorted(students)]
+    if assignment == "uploaded":  # a push that was superseded before it had a job is no submission
+        assert {each["number"] for each in found["items"]} == {TIMES}
+    assert found["unsettled"] == 0
 
 
 async def _run_of(cluster: Cluster, made: dict[str, Any]) -> str:

@@ -117,6 +117,9 @@ FORBIDDEN: dict[str, Action] = {
     "requeue a job": publish("broadway.events", "job.requeued.cs241"),
     "advance a run": publish("broadway.events", "run.finished.cs241"),
     "live for another": publish("broadway.events", "grader.heartbeat.other"),
+    "write into another's live log": publish("broadway.logs", f"log.other.{'a' * 24}"),
+    "write live logs of many jobs": publish("broadway.logs", "log.other.#"),
+    "read live logs": bind("broadway.logs", "log.#"),
 }
 
 

@@ -23,7 +23,7 @@ from demo.client import ClientError, Course
 pytestmark = pytest.mark.long
 
 FEW = 8
-ROLES = ("ingest", "dispatcher", "results", "grader-1", "grader-2")
+ROLES = ("ingest", "dispatcher", "results", "notifier", "grader-1", "grader-2")
 DRAIN = 30  # seconds that the engine gives a grader to stop
 LABELS = ("title", "description", "licenses", "version", "revision", "created", "base.name")
 
@@ -76,7 +76,7 @@ async def test_the_image_is_small_labeled_and_unprivileged(broadway_image: str, 
 @pytest.mark.timeout(290)
 async def test_the_stack_starts_confined_and_reveals_no_secret(stack: Stack, secrets: Path) -> None:
     containers = stack.containers()
-    assert len(containers) == 10, list(containers)
+    assert len(containers) == 11, list(containers)
     values = [path.read_text().strip() for path in secrets.iterdir()]
     for name, each in containers.items():
         is_grader = "_grader-" in name
@@ -111,7 +111,7 @@ async def test_every_role_serves_its_metrics(stack: Stack) -> None:
         for name in stack.containers()
         if any(f"_{role}_" in name for role in ROLES)
     }
-    assert len(answers) == 6, list(answers)
+    assert len(answers) == 7, list(answers)
     assert {
         name: metrics[:400] for name, (code, metrics) in answers.items() if code or "broadway_build" not in metrics
     } == {}

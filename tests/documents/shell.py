@@ -47,7 +47,7 @@ LAUNCHERS: Mapping[str, str] = {
     # class that is graded: tests/cluster/test_regrades.py has one.
     "broadway": """
         case "$1 $2 $*" in
-            "api "*|"ingest "*|"dispatcher "*|"results "*|"grader  "*|"grader -"*)
+            "api "*|"ingest "*|"dispatcher "*|"results "*|"notifier "*|"grader  "*|"grader -"*)
             forked "$stand_in" broadway "$@"; exit;;
             "up "*|"login "*|"logout "*|"regrade "*|*" build-gradescope "*|"assignment validate "*" --run "*)
             forked "$stand_in" broadway "$@"; exit;; esac

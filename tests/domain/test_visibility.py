@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from broadway.domain.report import Board, Report, ReportedTest, Source, Status, Text, Visibility
-from broadway.domain.visibility import Role, Standing, visible
+from broadway.domain.visibility import Role, Standing, logs_seen, visible
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 CLOSED = Standing(NOW, closes_at=NOW)
@@ -104,3 +104,18 @@ def test_the_maximum_is_the_assignments() -> None:
 def test_a_submission_that_is_not_gradable_has_no_points_to_warn_about() -> None:
     refused = Report(source=Source.PRAIRIELEARN, gradable=False)
     assert visible(refused, Role.STAFF, Standing(NOW, points=Decimal(30))).warning == ""
+
+
+@pytest.mark.parametrize(
+    ("stages", "open_stage", "seen"),
+    [
+        ([], None, set()),
+        ([{"image": "a"}, {"image": "a", "untrusted": True}, {"image": "a", "untrusted": False}], None, {1}),
+        ([{"image": "a", "untrusted": True}, {"image": "a"}], 1, {0, 1}),
+        ([{"image": "a", "untrusted": "yes"}], None, set()),
+    ],
+)
+def test_a_student_sees_the_logs_of_untrusted_stages_and_of_one_whose_report_says_so(
+    stages: list[dict[str, object]], open_stage: int | None, seen: set[int]
+) -> None:
+    assert logs_seen(stages, open_stage) == seen

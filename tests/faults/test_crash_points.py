@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 from faults.report import Report
+from faults.test_callbacks import OF_CALLBACKS
 from faults.test_regrades import OF_REGRADES
 from faults.test_uploads import OF_GRADES, OF_UPLOADS
 from faults.world import COURSES, World
@@ -25,7 +26,7 @@ from broadway.mongo.students import INLINE
 from broadway.runtime.crashpoints import Point
 
 MODES = ("exit", "raise", "hang", "cancel")
-APART = (*OF_UPLOADS, *OF_GRADES, *OF_REGRADES)  # have tests of their own
+APART = (*OF_UPLOADS, *OF_GRADES, *OF_REGRADES, *OF_CALLBACKS)  # have tests of their own
 POINTS = [point for point in Point if point not in APART]
 PAIRS = [(point, mode) for number, point in enumerate(POINTS) for mode in MODES[number % 4 :] + MODES[: number % 4]]
 SELECTED = PAIRS if IS_WHOLE else PAIRS[:: 4 * 5]

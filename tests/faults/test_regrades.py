@@ -81,10 +81,10 @@ async def test_each_regrade_has_graded_each_submission_once(world: World, report
         assert {run["state"] for run in runs} == {"grading run is complete"}
         assert sorted(job["handed_in"]["student"] for job in jobs) == sorted(STUDENTS)
         assert {job["outcome"] for job in jobs} == {"succeeded"}
-        ends = await world.database["job_outcome"].find(query).to_list()
+        ends = await world.database["work_result"].find({"regrade": regrade["_id"]}).to_list()
         kept = {str(each["_id"]) async for each in world.database["job_report"].find({}, {"_id": 1})}
         expected = len(STUDENTS) if regrade["state"] == "published" else 0
-        assert len({each["execution_id"] for each in ends} & kept) == expected
+        assert len({each["execution"] for each in ends} & kept) == expected
     report.row(
         "regrades",
         f"a crash at {len(OF_REGRADES)} named points, {len(SELECTED)} pairs of point and mode ({', '.join(MODES)})",

@@ -37,6 +37,7 @@ FLAGS = {
     "results": QUICK,
     "dispatcher": (*QUICK, "--reconcile-interval", "0.5", "--leader-ttl", "1.5", "--retry-backoff", "0.05"),
     "ingest": QUICK,
+    "notifier": (*QUICK, "--callback-lease", "1", "--callback-poll", "0.1"),
 }
 
 
@@ -104,6 +105,7 @@ class World:
         *,
         dispatchers: int = 1,
         results: int = 1,
+        notifiers: int = 0,
         graders: int = 2,
         slots: int = 4,
         more: Sequence[str] = (),
@@ -141,7 +143,7 @@ class World:
             }
             environment |= {crashpoints.VARIABLE: str(directory / "crash")} if crashes else {}
             environment |= {"DOCKER_HOST": docker_host} if docker_host else {}
-            counts = {"ingest": 1, "dispatcher": dispatchers, "results": results}
+            counts = {"ingest": 1, "dispatcher": dispatchers, "results": results, "notifier": notifiers}
             commands = _services(directory, counts, more, flags, health_files=health_files)
             commands["ingest-1"] += ["--course-config", str(courses), "--bind-addr", "127.0.0.1"]
             commands["ingest-1"] += ["--bind-port", str(port)]

@@ -290,6 +290,24 @@ class TestOutput:
         run = await engine(sh("cat /dev/zero"))
         assert run.killed_for is KilledFor.OUTPUT
 
+    async def test_all_lines_are_heard_as_they_come(self, real: Containers, labels: Labels) -> None:
+        """The stored log has a beginning and an end of them; a stage without a log has no listener."""
+        heard: list[tuple[int, int, bytes, int]] = []
+        listening = replace(labels, listener=lambda *lines: heard.append(lines), stage=3)
+        stage = sh("seq 2000; sleep 1; printf last")
+
+        running = asyncio.create_task(real.run(stage, mounts=[], labels=listening))
+        await until(lambda: heard)
+        is_early = not running.done()
+        run = await running
+        await real.run(stage.model_copy(update={"logs": False}), mounts=[], labels=replace(listening, stage=4))
+
+        lines = b"".join(data for _, _, data, _ in heard).split()
+        assert lines == [*(str(number).encode() for number in range(1, 2001)), b"last"]
+        assert {(number, stream) for number, stream, _, _ in heard} == {(3, 1)}
+        assert is_early
+        assert "bytes dropped" in run.output
+
     async def test_a_stage_that_closes_its_output_runs_on(self, engine: Run) -> None:
         run = await engine(sh("exec >&- 2>&-; sleep 0.5; exit 7"))
         assert (run.exit_code, run.killed_for) == (7, None)

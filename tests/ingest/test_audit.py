@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from secrets import token_hex
 from typing import Any
@@ -15,6 +16,9 @@ from structlog.testing import capture_logs
 
 from broadway.domain.access import SecretPrefix, new_secret
 from broadway.domain.audit import AuditRecord
+from broadway.domain.callback import CallbackEvent
+from broadway.domain.callback_delivery import Delivery, Endpoint
+from broadway.domain.callback_delivery import new_secret as new_signing_secret
 from broadway.domain.regrade import Regrade, RegradeOrder, RegradeState, Select
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.later import BackgroundTasks
@@ -24,6 +28,7 @@ from broadway.ingest.v2.docs_page import document
 from broadway.messages.http import IDENTITY_HEADER
 from broadway.mongo.store import Store
 from broadway.ports import StoreError
+from broadway.runtime.clock import now
 
 OPERATOR = {"Authorization": "Bearer operator-token"}
 SECRET = "0123456789abcdef-of-the-hook"
@@ -35,11 +40,14 @@ UNSAFE = [
     for method, operation in item.items()
     if method != "get" and any(PEOPLE.intersection(each) for each in operation.get("security", []))
 ]
+EXTENSION = {"target": "student", "name": "alice", "add_days": 1, "reason": "ill"}
 EXAMPLES: dict[str, Any] = {
     "tokens_add": {"name": "Ada"},
     "tokens_revoke": None,
     "tokens_add_for_student": {"student": "alice"},
     "tokens_revoke_of_student": None,
+    "links_add_for_students": {"expires_in_days": 30},
+    "links_add_for_operator": None,
     "assignments_put": CONFIG,
     "assignment_settings_put": {"points": 10},
     "regrades_create": {"select": "all", "reason": "a wrong test"},
@@ -61,6 +69,13 @@ EXAMPLES: dict[str, Any] = {
     "hooks_put": {"assignment": "mp1", "format": "json", "secrets": ["canary-0123456789abcdef"]},
     "hooks_delete": None,
     "hooks_redeliver": {},
+    "callbacks_add": {"name": "other", "url": "https://lms.example.org/"},
+    "callbacks_put": {"url": "https://lms.example.org/2", "enabled": False},
+    "callbacks_delete": None,
+    "callbacks_rotate": {"hours": 1},
+    "callbacks_ping": {},
+    "callbacks_replay": {"since": datetime.now(UTC).isoformat()},
+    "callback_deliveries_replay": {},
     "graders_pause": {"reason": "dusty"},
     "graders_resume": {},
     "graders_drain": {},
@@ -76,6 +91,10 @@ EXAMPLES: dict[str, Any] = {
     "grades_undo": {"based_on": 1},
     "grade_adjustments_adjust": {"items": [{"student": "alice", "points": 1, "reason": "a test was wrong"}]},
     "grade_adjustments_withdraw": None,
+    "extensions_add": EXTENSION,
+    "extensions_withdraw": None,
+    "claims_claim": {"days": 1},
+    "claims_choose": {"submission": None},
 }
 
 
@@ -91,6 +110,22 @@ FORMS: dict[str, Any] = {
         "content": b"student,score,reason\nalice,1,a test was wrong\n",
         "params": {"version": "draft", "apply": "true"},
     },
+    "extensions_withdraw": {"params": {"target": "student", "name": "alice"}},
+    "claims_claim": {"params": {"student": "alice"}},
+    "claims_choose": {"params": {"student": "alice"}},
+}
+
+POLICY = {
+    "deadline": {"due": "2036-12-04T23:59"},
+    "late_days": {"per_assignment": 2, "per_course": 5, "spend": "claimed"},
+    "counts": "chosen",
+}
+# Requests about the assignment that come before others.
+BEFORE: dict[str, tuple[str, str, Any]] = {
+    "grades_undo": ("POST", "grades/publish", {"based_on": 0}),
+    "extensions_withdraw": ("POST", "extensions", EXTENSION),
+    "claims_claim": ("PUT", "settings", {"policy": POLICY}),
+    "claims_choose": ("PUT", "settings", {"policy": POLICY}),
 }
 
 
@@ -119,8 +154,14 @@ async def place(client: Client, course: str, store: Store, database: AsyncDataba
     (await http.post(f"/api/v2/graders/{grader}", json={"hostname": "h"}, headers=own)).raise_for_status()
     await store.dead_letters.put(message_id=grader, subject="s", queue="q", reason="r", body=b"canary-letter")
     (letter,) = await store.dead_letters.latest(1)
+    endpoint = Endpoint(token_hex(12), course, "lms", "https://lms.example.org/", new_signing_secret(b"s"), now())
+    event = CallbackEvent.ping(course, endpoint.id, "n", name="lms", at=now())
+    await store.callbacks.endpoints.add(endpoint)
+    await store.callbacks.deliveries.add([callback := Delivery.of(event, endpoint)])
     return {
         "course": course,
+        "callback": "lms",
+        "callback_delivery": callback.id,
         "assignment": "mp1",
         "hook": "git",
         "delivery": delivery["_id"],
@@ -132,30 +173,44 @@ async def place(client: Client, course: str, store: Store, database: AsyncDataba
     }
 
 
+TOKENS: dict[str, Callable[[str], tuple[str, Any, dict[str, str]]]] = {
+    "tokens_revoke": lambda course: (f"/api/v2/courses/{course}/tokens", {"name": "Eve"}, staff(course)),
+    "tokens_revoke_of_student": lambda course: (
+        f"/api/v2/courses/{course}/student-tokens",
+        {"student": "alice"},
+        staff(course),
+    ),
+    "join_tokens_revoke": lambda _: ("/api/v2/join-tokens", {}, OPERATOR),
+}
+
+
+async def regraded(store: Store, course: str) -> str:
+    """Store a regrade that can be decided; return its id."""
+    now, regrade = datetime.now(UTC), token_hex(12)
+    await Class(store, course).hand_in(HandIn("alice", now))
+    made = Regrade(regrade, course, "mp1", RegradeOrder(Select.ALL), {}, "", now, state=RegradeState.READY)
+    assert await store.grades.regrades.add(made)
+    return regrade
+
+
 async def prepare(client: Client, store: Store, operation: str, place: dict[str, str]) -> None:
     """Do what an operation needs to have been done before."""
     http, course = client.http, place["course"]
-    if operation in ("tokens_revoke", "tokens_revoke_of_student"):
-        kind, body = (
-            ("tokens", {"name": "Eve"}) if operation == "tokens_revoke" else ("student-tokens", {"student": "alice"})
-        )
-        made = await http.post(f"/api/v2/courses/{course}/{kind}", json=body, headers=staff(course))
-        place["token"] = made.json()["id"]
-    elif operation == "join_tokens_revoke":
-        place["token"] = (await http.post("/api/v2/join-tokens", json={}, headers=OPERATOR)).json()["id"]
+    if operation in TOKENS:
+        path, body, headers = TOKENS[operation](course)
+        place["token"] = (await http.post(path, json=body, headers=headers)).json()["id"]
     elif operation.startswith("regrades_"):
-        now, regrade = datetime.now(UTC), token_hex(12)
-        await Class(store, course).hand_in(HandIn("alice", now))
-        made = Regrade(regrade, course, "mp1", RegradeOrder(Select.ALL), {}, "", now, state=RegradeState.READY)
-        assert await store.regrades.add(made)
-        place["regrade"] = regrade
+        place["regrade"] = await regraded(store, course)
+    elif operation == "callback_deliveries_replay":
+        place["delivery"] = place["callback_delivery"]
     elif operation == "graders_readmit":
         await http.post(f"/api/v2/graders/{place['worker_id']}/revoke", headers=OPERATOR)
     elif operation in ("orders_rerun_run", "orders_rerun_job"):
         await http.post(f"/api/v2/courses/{course}/runs/{place['run_id']}/cancel", headers=staff(course))
-    elif operation == "grades_undo":
-        url = f"/api/v2/courses/{course}/assignments/mp1/grades/publish"
-        (await http.post(url, json={"based_on": 0}, headers=staff(course))).raise_for_status()
+    elif operation in BEFORE:
+        method, below, body = BEFORE[operation]
+        url = f"/api/v2/courses/{course}/assignments/mp1/{below}"
+        (await http.request(method, url, json=body, headers=staff(course))).raise_for_status()
     elif operation == "grade_adjustments_withdraw":
         url = f"/api/v2/courses/{course}/assignments/mp1/adjustments"
         made = await http.post(url, json=EXAMPLES["grade_adjustments_adjust"], headers=staff(course))
@@ -191,17 +246,22 @@ async def test_an_unsafe_operation_leaves_a_record(
         assert record["given"].startswith("{")
     if operation not in (
         "tokens_add",
+        "callbacks_add",
         "tokens_add_for_student",
+        "links_add_for_students",
+        "links_add_for_operator",
         "runs_create",
         "regrades_create",
         "join_tokens_create",
         "pools_put",
         "grade_adjustments_adjust",
+        "extensions_add",
         *FORMS,
     ):
         assert record["before"].startswith("{"), "the state before"
-    if "token" in (answer.json() if answer.content else {}):
-        assert answer.json()["token"] not in str(record)
+    for secret in {"token", "secret"} & (answer.json() if answer.content else {}).keys():
+        assert answer.json()[secret] not in str(record)
+    assert not re.search(r"bw[a-z]_[A-Za-z0-9_-]{30}", str(record)), "a secret"
 
 
 async def test_the_actions_of_v1_leave_records(client: Client, course: str) -> None:

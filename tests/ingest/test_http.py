@@ -800,6 +800,7 @@ async def test_v2_returns_a_jobs_log_by_line(client: Client, course: str, store:
     answer = await client.get(path, token=token_of(course), version="v2")
     assert answer.json() == {
         "job": job_id,
+        "attempt": execution_of(job_id),
         "lines": [
             {"stage": 0, "at": at, "stream": "stdout", "text": "out"},
             {"stage": 0, "at": at, "stream": "stderr", "text": "err"},

@@ -234,6 +234,7 @@ async def test_the_openapi_document_has_optional_bodies_and_headers_of_answers(c
         "drain",
         "revoke",
         "join-tokens",
+        "student-links",
     }
     assert bodies["post /api/v2/courses/{course}/hooks/{hook}"]
     for name, operation in operations:

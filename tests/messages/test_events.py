@@ -10,7 +10,7 @@ import pytest
 from broadway.domain.grader import GraderMode
 from broadway.domain.job import FaultPhase, JobClass, Outcome, Phase
 from broadway.domain.run import RunState
-from broadway.messages import events
+from broadway.messages import events, live_logs
 from broadway.messages.envelope import TYPE_PREFIX, UndecodableError, decode, decode_dead_letter, encode
 from broadway.messages.events import (
     CancelJob,
@@ -18,7 +18,6 @@ from broadway.messages.events import (
     GraderHeartbeat,
     GraderOrder,
     JobDispatched,
-    JobEvent,
     JobFinished,
     JobQueued,
     JobReleased,
@@ -28,6 +27,7 @@ from broadway.messages.events import (
     RunAdvanced,
     RunningJob,
 )
+from broadway.messages.live_logs import LogChunk, WatchLog
 
 T0 = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 JOB: dict[str, Any] = {"course": "cs1", "run_id": "r" * 24, "job_id": "j" * 24, "generation": 2}
@@ -71,6 +71,8 @@ EVENTS: list[Event] = [
     ),
     GraderOrder(grader_id="g1", revision=3, mode=GraderMode.PAUSED, slots=2, reason="disk"),
     CancelJob(**JOB, reason="superseded"),
+    WatchLog(**JOB, execution_id="e1", seconds=30, backlog=True),
+    LogChunk(**EXECUTION, stage=1, line=2, offset=5, text="ä\n\ufffd\n", streams=[(1, 1), (2, 1)], begins=True),
 ]
 BY_TYPE = pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.type)
 
@@ -78,7 +80,7 @@ BY_TYPE = pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.type)
 def test_every_type_that_crosses_the_broker_is_tested_here() -> None:
     kinds = {
         kind
-        for kind in vars(events).values()
+        for kind in (*vars(events).values(), *vars(live_logs).values())
         if isinstance(kind, type) and issubclass(kind, Event) and "type" in vars(kind)
     }
 
@@ -138,7 +140,7 @@ def test_an_unknown_type_is_kept(headers: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "event",
-    [event for event in EVENTS if isinstance(event, (JobEvent, RunAdvanced))],
+    [event for event in EVENTS if event.names_fact],
     ids=lambda event: event.type,
 )
 def test_the_same_fact_has_the_same_id_from_every_sender(event: Event) -> None:

@@ -23,6 +23,7 @@ from broadway.messages.topology import (
     EVENTS,
     EXCHANGES,
     JOBS,
+    LOGS,
     POISON_AFTER,
     RESULTS,
     SHARED_QUEUES,
@@ -35,6 +36,9 @@ from broadway.messages.topology import (
     course_queue,
     dead_letter_key,
     event_key,
+    grader_grants,
+    log_key,
+    log_queue,
     ready_key,
     ready_queue,
 )
@@ -138,6 +142,34 @@ def test_a_command_to_all_reaches_every_grader() -> None:
         "broadway.control.g1",
         "broadway.control.g2",
     ]
+
+
+def test_a_live_log_is_heard_from_its_jobs_grader_alone_and_its_senders_are_checked() -> None:
+    queue = log_queue("ingest@host:1470", "g1", "j1")
+
+    assert takes(queue, LOGS.name, log_key("g1", "j1"))
+    assert not any(takes(queue, LOGS.name, log_key(*other)) for other in (("g2", "j1"), ("g1", "j2"), ("g1.j1", "j1")))
+    assert queue.hears_graders
+    assert (queue.exclusive, queue.brief, queue.arguments["x-overflow"]) == (True, True, "drop-head")
+
+
+@pytest.mark.parametrize(
+    ("key", "is_allowed"),
+    [
+        ("ping", True),
+        (f"log.g1.{'a' * 24}", True),
+        ("log.g2.j1", False),
+        ("log.g1.", False),
+        ("log.g1.j1.x", False),
+        ("log.g1x.j1", False),
+        ("xping", False),
+    ],
+)
+def test_a_grader_may_publish_its_own_live_logs_only(key: str, *, is_allowed: bool) -> None:
+    write, read = grader_grants("g1", "default").keys[LOGS.name]
+
+    assert bool(re.search(write, key)) is is_allowed
+    assert read == "^$"
 
 
 def test_jobs_may_be_redelivered_very_often_and_facts_may_not() -> None:

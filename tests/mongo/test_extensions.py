@@ -16,25 +16,25 @@ async def test_an_extension_is_read_as_it_was_stored_and_never_replaced(store: S
     first = Extension("000000001", ORDER, NOW, "staff")
     other = replace(first, order=ORDER.model_copy(update={"name": "bob"}))
 
-    assert await store.extensions.add(course, "mp1", first, number=1)
-    assert not await store.extensions.add(course, "mp1", other, number=1)
+    assert await store.grades.extensions.add(course, "mp1", first, number=1)
+    assert not await store.grades.extensions.add(course, "mp1", other, number=1)
 
-    assert await store.extensions.of_assignment(course, "mp1") == [first]
-    assert await store.extensions.of_assignment(course, "mp10") == []
+    assert await store.grades.extensions.of_assignment(course, "mp1") == [first]
+    assert await store.grades.extensions.of_assignment(course, "mp10") == []
 
 
 async def test_a_claim_replaces_the_earlier_one_of_the_student(store: Store, course: str) -> None:
     for student, days in (("ada/x", 1), ("bob", 2), ("ada/x", 0)):
-        await store.late_day_claims.put(course, "mp1", student, days)
+        await store.grades.claims.put(course, "mp1", student, days)
 
-    assert await store.late_day_claims.of_assignment(course, "mp1") == {"ada/x": 0, "bob": 2}
-    assert await store.late_day_claims.of_student(course, "mp1", "bob") == 2
-    assert await store.late_day_claims.of_student(course, "mp2", "bob") == 0
+    assert await store.grades.claims.of_assignment(course, "mp1") == {"ada/x": 0, "bob": 2}
+    assert await store.grades.claims.of_student(course, "mp1", "bob") == 2
+    assert await store.grades.claims.of_student(course, "mp2", "bob") == 0
 
 
 async def test_a_choice_that_is_taken_back_is_none(store: Store, course: str) -> None:
     for student, submission in (("ada", "s1"), ("bob", "s2"), ("ada", None)):
-        await store.chosen_submissions.put(course, "mp1", student, submission)
+        await store.grades.choices.put(course, "mp1", student, submission)
 
-    assert await store.chosen_submissions.of_assignment(course, "mp1") == {"bob": "s2"}
-    assert await store.chosen_submissions.of_student(course, "mp1", "ada") is None
+    assert await store.grades.choices.of_assignment(course, "mp1") == {"bob": "s2"}
+    assert await store.grades.choices.of_student(course, "mp1", "ada") is None

@@ -16,7 +16,10 @@ from harness import Place, stage
 from pymongo import AsyncMongoClient, monitoring
 
 from broadway.domain.job import Job, JobClass, Phase
+from broadway.domain.results_of_work import Among
 from broadway.domain.run import Run, RunState, plan_jobs
+from broadway.mongo.callback_deliveries import CallbackDeliveries
+from broadway.mongo.callbacks import CallbackEvents
 from broadway.mongo.deliveries import Deliveries
 from broadway.mongo.extensions import Extensions, LateDayClaimStore
 from broadway.mongo.graded_works import GradedWorks
@@ -60,6 +63,8 @@ class Asked:
     deliveries: Deliveries
     extensions: Extensions
     claims: LateDayClaimStore
+    events: CallbackEvents
+    callbacks: CallbackDeliveries
     job: Job
     run: Run
 
@@ -83,7 +88,10 @@ async def recorded(shared_place: Place) -> AsyncIterator[tuple[Asked, Commands, 
         deliveries, claims = Deliveries(main["hook_delivery"]), LateDayClaimStore(main["late_day_claim"])
         extensions = Extensions(main["extension"])
         submissions = SubmissionStore(main["submission"])
-        for collection in (jobs, runs, graders, results, submissions, deliveries, claims, extensions):
+        events = CallbackEvents(main["callback_event"], main["callback_endpoint"])
+        callbacks = CallbackDeliveries(main["callback_delivery"])
+        graded = (results, submissions, deliveries, claims, extensions)
+        for collection in (jobs, runs, graders, *graded, events, callbacks):
             await collection.ensure_indexes()
         run = Run(
             token_hex(12), "cs101", "mp1", RunState.STUDENTS, NOW, {"student_pipeline": [stage()]}, [{"STUDENT": "s"}]
@@ -91,13 +99,17 @@ async def recorded(shared_place: Place) -> AsyncIterator[tuple[Asked, Commands, 
         planned = plan_jobs(run, Phase.STUDENTS, NOW)
         await runs.insert(run)
         await jobs.insert(planned)
-        yield Asked(jobs, runs, graders, works, deliveries, extensions, claims, planned[0].job, run), commands, client
+        asked = Asked(
+            jobs, runs, graders, works, deliveries, extensions, claims, events, callbacks, planned[0].job, run
+        )
+        yield asked, commands, client
 
 
 QUESTIONS: dict[str, Callable[[Asked], Awaitable[object]]] = {
     "the length of a queue": lambda a: a.jobs.count_waiting(a.run.course),
     "the position of a roster's job": lambda a: a.jobs.position(replace(a.job, job_class=JobClass.BULK)),
     "the position of a single job": lambda a: a.jobs.position(replace(a.job, job_class=JobClass.INTERACTIVE)),
+    "the pace of a course": lambda a: a.jobs.pace(a.run.course, NOW),
     "the line of a course": lambda a: a.jobs.waiting_in_course(a.run.course),
     "the line of a run": lambda a: a.jobs.waiting_in_run(a.run.id),
     "jobs by id": lambda a: a.jobs.get_many([a.job.id]),
@@ -108,10 +120,12 @@ QUESTIONS: dict[str, Callable[[Asked], Awaitable[object]]] = {
     "queued jobs of a run": lambda a: a.jobs.queued_of_run(a.run.id, Phase.STUDENTS),
     "waiting jobs of a pool": lambda a: a.jobs.are_any_waiting("default"),
     "the uploads of a class": lambda a: a.works.receipts(a.run.course, "mp1"),
-    "the uploads of a class since a time": lambda a: a.works.receipts(a.run.course, "mp1", since=NOW),
+    "the uploads of a class since a time": lambda a: a.works.receipts(a.run.course, "mp1", Among(since=NOW)),
     "the results of a class": lambda a: a.works.results(a.run.course, "mp1"),
-    "the results of a class since a time": lambda a: a.works.results(a.run.course, "mp1", since=NOW),
-    "the results of a student": lambda a: a.works.results(a.run.course, "mp1", ["ada"]),
+    "the results of a class since a time": lambda a: a.works.results(a.run.course, "mp1", Among(since=NOW)),
+    "the results of a student": lambda a: a.works.results(a.run.course, "mp1", Among(("ada",))),
+    "the uploads of a part of a class": lambda a: a.works.receipts(a.run.course, "mp1", Among(cuts=("m",))),
+    "the results of a part of a class": lambda a: a.works.results(a.run.course, "mp1", Among(cuts=("m", "x"))),
     "open jobs of a course": lambda a: a.works.waiting(a.run.course, "mp1"),
     "the jobs of several runs": lambda a: a.jobs.of_runs([a.run.id]),
     "the deliveries of a student": lambda a: a.deliveries.latest_of_student(a.run.course, "mp1", "ada", limit=9),
@@ -122,6 +136,10 @@ QUESTIONS: dict[str, Callable[[Asked], Awaitable[object]]] = {
     "runs in the outbox": lambda a: a.runs.unpublished(NOW, limit=9),
     "live graders": lambda a: a.graders.alive(),
     "a grader by its secret": lambda a: a.graders.of_secret("secret"),
+    "events that are due": lambda a: a.events.due(NOW, limit=9),
+    "endpoints with deliveries that are due": lambda a: a.deliveries.due_endpoints(NOW),
+    "the next delivery to an endpoint": lambda a: a.deliveries.take("e1", NOW, most=4, lease="l", until=NOW),
+    "deliveries to an endpoint": lambda a: a.deliveries.latest("e1", before=None, limit=9),
 }
 
 

@@ -28,6 +28,7 @@ WARM = (
     "broadway.ingest.__main__",
     "broadway.dispatcher.__main__",
     "broadway.results.__main__",
+    "broadway.notifier.__main__",
     "broadway.grader.__main__",
     "fake_containers",
 )

@@ -53,7 +53,10 @@ async def test_recorded_documents_are_answered_with_the_same_bytes(recording: Re
 
 
 def _parsed(answer: dict[str, Any]) -> dict[str, Any]:
-    body = json.loads(answer["body"])
+    try:
+        body = json.loads(answer["body"])
+    except ValueError:  # a file
+        return answer
     if _is_run(answer):
         body.pop("jobs", None)  # earlier versions answered with all jobs of a run, which have pages
     return {**answer, "body": body}

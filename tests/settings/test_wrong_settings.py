@@ -31,6 +31,8 @@ OWN: Mapping[str, tuple[str, ...]] = {
     "metrics_token": ("2short", *TOKENS),
     "original_graders": ("pool,p!ol",),
     "trusted_proxies": ("192.0.2.7,proxy1",),
+    "callback.allow": ("10.0.0.0/8,campus", "10.1.2.3/8"),
+    "callback.ports": ("", "443,", "443,https", "0", "65536"),
     "api_host": (
         "",
         "host:1470",

@@ -14,7 +14,7 @@ class CellRules:
 
     def __init__(self, shape: Shape, *, missing: Missing, comma: bool) -> None:
         self._shape, self._missing, self._comma = shape, missing, comma
-        self._rounded = 0
+        self._rounded = self._left = 0
 
     def after(self, grade: Entry, before: str) -> str | LeftOut:
         """Return the text of a student's cell, or the reason for leaving it as it is."""
@@ -31,7 +31,10 @@ class CellRules:
 
     def notes(self) -> list[str]:
         """Return notes for staff on all cells so far."""
-        return [f"scores rounded to {self._shape.places} decimals: {self._rounded}"] if self._rounded else []
+        notes = [f"scores rounded to {self._shape.places} decimals: {self._rounded}"] if self._rounded else []
+        if self._left:
+            notes.append(f"students without a submission that counts, whose cells stay as they are: {self._left}")
+        return notes
 
     def _number(self, score: Decimal, before: str) -> str:
         value = rounded(score, self._shape.places)
@@ -41,4 +44,5 @@ class CellRules:
     def _of_missing(self, before: str) -> str:
         if self._missing is Missing.ZERO:
             return self._number(Decimal(0), before)
+        self._left += self._missing is Missing.LEAVE
         return "" if self._missing is Missing.BLANK else before

@@ -103,9 +103,19 @@ def moodle(grades: Sequence[Entry], item: Item, *, missing: Missing = Missing.LE
         return [*ids, cell, on_a_line(grade.feedback) if cell else ""]
 
     head = ["Email address", "ID number", item.title, f"Feedback: {item.title}"]
-    is_high = any(grade.score is not None and grade.score > _MOODLE_MOST for grade in grades)
-    note = f"Moodle refuses the file if a score is above {_MOODLE_MOST}, unless the site allows it"
-    return _file([head], grades, row, (EMAIL, SIS_ID), [note] if is_high else [], separator=";" if comma else ",")
+    return _file([head], grades, row, (EMAIL, SIS_ID), _notes_on_moodle(grades), separator=";" if comma else ",")
+
+
+def _notes_on_moodle(grades: Sequence[Entry]) -> list[str]:
+    notes = []
+    if any(grade.score is not None and grade.score > _MOODLE_MOST for grade in grades):
+        notes.append(f"Moodle refuses the file if a score is above {_MOODLE_MOST}, unless the site allows it")
+    named = [ids for grade in grades if any(ids := (grade.identifier(EMAIL), grade.identifier(SIS_ID)))]
+    lacking = [sum(not ids[place] for ids in named) for place in (0, 1)]
+    if any(lacking):
+        counts = f"students without {EMAIL}: {lacking[0]}, without {SIS_ID}: {lacking[1]}"
+        notes.append(f"{counts}; Moodle stops at the first student without the one by which it compares")
+    return notes
 
 
 def brightspace(grades: Sequence[Entry], item: Item, *, missing: Missing = Missing.LEAVE) -> Written:

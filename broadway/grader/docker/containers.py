@@ -248,7 +248,12 @@ class DockerContainers:
             name=name,
             options=options,
             meter=meter,
-            output=OutputLog(head=self._limits.kept_head, tail=self._limits.kept_tail, is_terminal=stage.tty),
+            output=OutputLog(
+                head=self._limits.kept_head,
+                tail=self._limits.kept_tail,
+                is_terminal=stage.tty,
+                listener=labels.listener_of(stage),
+            ),
             output_limit=self._limits.output,
             disk_limit=math.inf if stage.untrusted else self._limits.disk,
         )

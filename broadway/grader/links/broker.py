@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from broadway.domain.abilities import ABILITIES, WITHOUT_FILES
+from broadway.domain.abilities import ABILITIES, LIVE_LOGS, WITHOUT_FILES
 from broadway.grader.links.join import Membership, join, taken
 from broadway.grader.worker.orphans import Orphans
 from broadway.grader.worker.worker import Worker
@@ -204,7 +204,7 @@ async def _beat(settings: GraderSettings, worker: Worker, rabbit: Rabbit, *, lea
         draining=worker.availability.is_draining,
         order=worker.availability.order.revision,
         runtime=settings.reported_runtime,
-        abilities=list(ABILITIES if worker.files else WITHOUT_FILES),
+        abilities=[*(ABILITIES if worker.files else WITHOUT_FILES), LIVE_LOGS],
         running=worker.running,
         leaving=leaving,
         sent_at=datetime.now(UTC),

@@ -198,6 +198,7 @@ class OciContainers:
         raise ContainerError(reason, phase=FaultPhase.CREATE, retryable=False)
 
     def _container(self, image: Image, stage: Stage, options: dict[str, Any], labels: Labels) -> Container:
+        head, tail = self._limits.kept_head, self._limits.kept_tail
         execution = re.sub(r"[^A-Za-z0-9_.-]", "-", labels.execution_id)
         return Container(
             runtime=self._runtime,
@@ -206,7 +207,7 @@ class OciContainers:
             options=options,
             seccomp=self._runtime.strict_seccomp if stage.untrusted else self._runtime.seccomp,
             labels=labels,
-            output=OutputLog(head=self._limits.kept_head, tail=self._limits.kept_tail),
+            output=OutputLog(head=head, tail=tail, listener=labels.listener_of(stage)),
             output_limit=self._limits.output,
         )
 

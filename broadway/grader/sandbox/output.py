@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
@@ -10,6 +10,8 @@ from itertools import groupby
 LONGEST_LINE = 16 * 1024  # bytes; longer lines are split, as the engine's own log drivers do
 STAMP = 31  # characters of the timestamp before a line
 _SLICE = 64 * 1024  # bytes processed at once, so that a huge chunk is never kept in full
+
+Listener = Callable[[int, bytes, int], None]  # of whole lines: their stream, their bytes and their time
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +21,10 @@ class _Block:
     stream: int
     at: int
     data: bytes
+    cost: int = field(init=False)  # the minimum number of bytes of text; bytes that are not UTF-8 make more
 
-    @property
-    def cost(self) -> int:
-        """The minimum number of bytes of text that the block makes; bytes that are not UTF-8 make more."""
-        return len(self.data) + STAMP * max(1, self.data.count(b"\n"))
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cost", cost_of(self.data))
 
 
 @dataclass(slots=True)
@@ -44,7 +45,7 @@ class _Blocks:
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class Line:
     """One line of the text, with its size in bytes of UTF-8 and the number of bytes of raw output in it."""
 
     stream: int
@@ -60,12 +61,22 @@ class OutputLog:
     more than will be needed. The result does not depend on how the output was divided into chunks.
     """
 
-    def __init__(self, *, head: int, tail: int, longest_line: int = LONGEST_LINE, is_terminal: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        head: int,
+        tail: int,
+        longest_line: int = LONGEST_LINE,
+        is_terminal: bool = False,
+        listener: Listener | None = None,
+    ) -> None:
         """Keep the first ``head`` and the last ``tail`` bytes of text, as lines of at most ``longest_line`` bytes.
 
-        With ``is_terminal``, a carriage return before a newline is the terminal's and not the program's.
+        With ``is_terminal``, a carriage return before a newline is the terminal's and not the program's. ``listener``
+        gets all lines in the order of the text, also those that are dropped; it must return at once.
         """
         self.total = 0
+        self._listener = listener
         self._is_terminal = is_terminal
         self._return = b""  # a carriage return at the end of the data so far
         self._limits = (head, tail)
@@ -89,13 +100,18 @@ class OutputLog:
     def kept(self) -> tuple[str, list[tuple[int, int]]]:
         """Return the text, and the origin of its lines: pairs of a stream and a number of consecutive lines.
 
-        The line that reports dropped bytes belongs to stream 0.
+        The line that reports dropped bytes belongs to stream 0. The output has ended: lines that still lack a newline
+        go to the listener.
         """
+        listener, self._listener = self._listener, None
+        for _, block in sorted(self._unfinished.items()):
+            if listener:
+                listener(block.stream, block.data, block.at)
         lines = self._kept_lines()
         runs = [(stream, sum(1 for _ in group)) for stream, group in groupby(lines, key=lambda line: line.stream)]
         return "".join(line.text for line in lines), runs
 
-    def _kept_lines(self) -> list[_Line]:
+    def _kept_lines(self) -> list[Line]:
         rest = [block for _, block in sorted(self._unfinished.items()) if block.data]
         lines = list(_lines([*self._head.blocks, *self._tail.blocks, *rest], self._longest_line))
         limit, tail_limit = self._limits
@@ -104,7 +120,7 @@ class OutputLog:
         head = _fitting(lines, limit)
         tail = _fitting(reversed(lines[len(head) :]), tail_limit)[::-1]
         dropped = self.total - sum(line.raw for line in (*head, *tail))
-        return [*head, _Line(0, f"... {dropped} bytes dropped ...\n", 0, 0), *tail]
+        return [*head, Line(0, f"... {dropped} bytes dropped ...\n", 0, 0), *tail]
 
     def _as_written(self, data: bytes) -> bytes:
         """Return data of a terminal as its program wrote it; a last carriage return is kept until more data comes."""
@@ -126,6 +142,8 @@ class OutputLog:
             self._unfinished[stream] = _Block(stream, at, pending[end:])
 
     def _keep(self, block: _Block) -> None:
+        if self._listener:
+            self._listener(block.stream, block.data, block.at)
         head, tail = self._limits
         if self._head.cost < head:
             self._head.append(block)
@@ -134,13 +152,34 @@ class OutputLog:
         self._tail.shrink(tail)
 
 
-def _lines(blocks: Iterable[_Block], longest: int) -> Iterator[_Line]:
+def _lines(blocks: Iterable[_Block], longest: int) -> Iterator[Line]:
     for block in blocks:
-        stamp = _stamp(block.at)
-        for raw in _split(block.data, longest):
-            text = raw.removesuffix(b"\n").decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
-            line = f"{stamp} {text}\n"
-            yield _Line(block.stream, line, len(line.encode()), len(raw))
+        yield from lines_of(block.stream, block.data, block.at, longest)
+
+
+def lines_of(stream: int, data: bytes, at: int, longest: int = LONGEST_LINE) -> Iterator[Line]:
+    """Yield the lines of a listener's data, as they are in the text."""
+    stamp = _stamp(at)
+    for raw in _split(data, longest):
+        text = raw.removesuffix(b"\n").decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+        line = f"{stamp} {text}\n"
+        yield Line(stream, line, len(line.encode()), len(raw))
+
+
+def cost_of(data: bytes) -> int:
+    """Return the minimum number of bytes of text that data makes."""
+    return len(data) + STAMP * max(1, data.count(b"\n"))
+
+
+def line_count(data: bytes, longest: int = LONGEST_LINE) -> int:
+    """Return the number of lines that ``lines_of`` yields, in time that does not depend on the number of short ones."""
+    start, newlines = 0, data.count(b"\n")
+    while len(data) - start > longest:
+        newline = data.rfind(b"\n", start, start + longest + 1)
+        if newline < 0:
+            return sum(1 for _ in _split(data, longest))
+        start = newline + 1
+    return newlines + (not data.endswith(b"\n"))
 
 
 def _split(data: bytes, longest: int) -> Iterator[bytes]:
@@ -161,7 +200,7 @@ def _cut(data: bytes, start: int, longest: int) -> int:
     return next(borders, end)
 
 
-def _fitting(lines: Iterable[_Line], limit: int) -> list[_Line]:
+def _fitting(lines: Iterable[Line], limit: int) -> list[Line]:
     """Return as many of the first lines as fit into the limit."""
     sizes = 0
     kept = []

@@ -59,7 +59,7 @@ class Reports:
 
     async def publish(self, event: ExecutionEvent, fact: str) -> None:
         """Publish an event, and retry for as long as the broker is unavailable: the job's work must not be lost."""
-        await self._publish(self._proven(event), fact, event.course)
+        await self._publish(self.proven(event), fact, event.course)
 
     async def publish_once(self, event: ExecutionEvent, fact: str) -> None:
         """Publish an event.
@@ -67,7 +67,7 @@ class Reports:
         Raises:
             PublishError: The broker did not confirm it.
         """
-        await self.publisher.publish(EVENTS, event_key("job", fact, event.course), self._proven(event))
+        await self.publisher.publish(EVENTS, event_key("job", fact, event.course), self.proven(event))
 
     async def aclose(self) -> None:
         """Send nothing more; the outcomes that wait remain in the spool."""
@@ -96,7 +96,7 @@ class Reports:
                 done.set_result(None)
 
     async def _send_all(self, outcomes: Sequence[JobFinished]) -> None:
-        messages = packed(JobsFinished, [self._proven(outcome) for outcome in outcomes])
+        messages = packed(JobsFinished, [self.proven(outcome) for outcome in outcomes])
         course = outcomes[0].course  # of the routing key, which no queue binds to a single course
         await asyncio.gather(*(self._publish(message, "finished", course) for message in messages))
 
@@ -105,7 +105,7 @@ class Reports:
             with attempt:
                 await self.publisher.publish(EVENTS, event_key("job", fact, course), event)
 
-    def _proven(self, event: ExecutionEvent) -> ExecutionEvent:
+    def proven(self, event: ExecutionEvent) -> ExecutionEvent:
         """Return an event with this grader's proof."""
         if not self.proof_key:
             return event

@@ -12,7 +12,7 @@ from broadway.domain.job import FaultPhase
 from broadway.grader.grading.artifacts import Collection
 from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.grade import Graded, Preparation, fault, grade
-from broadway.grader.ports import ContainerError, Containers, Labels
+from broadway.grader.ports import ContainerError, Containers, Labels, Listener
 from broadway.grader.sandbox.users import Users
 from broadway.runtime import metrics
 
@@ -52,14 +52,16 @@ class Runner:
         stages: Sequence[Mapping[str, Any]],
         preparation: Preparation | None = None,
         sending: Sending | None = None,
+        listener: Listener | None = None,
     ) -> Graded:
         """Run a job's stages, after the preparation of its directory. If cancelled, leave no container and no file.
 
-        The artifacts of the stages are sent before this returns; a note in ``stderr`` says which are left out.
+        ``listener`` gets their output while they run. The artifacts of the stages are sent before this returns; a note
+        in ``stderr`` says which are left out.
         """
         with metrics.GRADER_SLOTS_USED.track_inprogress():
             collection = Collection()
-            graded = await self._grade(job_id, execution_id, stages, preparation, collection)
+            graded = await self._grade(job_id, execution_id, stages, preparation, collection, listener)
             if not collection.is_empty:
                 failure = await _sent(collection, sending)
                 graded = replace(graded, stderr=f"{graded.stderr}{collection.note}{failure}")
@@ -90,10 +92,12 @@ class Runner:
         stages: Sequence[Mapping[str, Any]],
         preparation: Preparation | None,
         collection: Collection,
+        listener: Listener | None,
     ) -> Graded:
         try:
             with self.users.taken() as user:
-                labels = Labels(self.grader_id, self.identity, job_id, execution_id, 0, self.deployment, user)
+                owner = (self.grader_id, self.identity, job_id, execution_id, 0, self.deployment, user)
+                labels = Labels(*owner, listener)
                 return await grade(
                     stages,
                     containers=self.containers,

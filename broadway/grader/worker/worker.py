@@ -22,6 +22,7 @@ from broadway.domain.job import FaultPhase, Outcome
 from broadway.grader.grading.grade import Graded, fault
 from broadway.grader.ports import ContainerError
 from broadway.grader.worker.availability import Availability
+from broadway.grader.worker.log_publisher import LogPublisher
 from broadway.grader.worker.recent_outcomes import RecentOutcomes
 from broadway.grader.worker.reports import Reports
 from broadway.grader.worker.runner import Runner
@@ -38,6 +39,7 @@ from broadway.messages.events import (
     JobStarted,
     RunningJob,
 )
+from broadway.messages.live_logs import WatchLog
 from broadway.ports import GiveBack, PublishError, Reject
 from broadway.runtime import fault_history
 from broadway.runtime.cancellation import end
@@ -77,6 +79,7 @@ class Worker:
     spool: Spool[JobFinished]
     short: float = SHORT
     files: SubmissionFiles | None = None  # None if the API could not be reached
+    logs: LogPublisher | None = None
     _running: dict[str, _Execution] = field(default_factory=dict)  # by execution
     _slots: CapacityLimiter = field(init=False)
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)  # by job and generation
@@ -180,6 +183,9 @@ class Worker:
             case GraderOrder():
                 self.availability.obey(event)
                 self._slots.total_tokens = self.availability.slots
+            case WatchLog():
+                if self.logs:
+                    self.logs.watch(event)
             case _:
                 raise Reject(f"a grader obeys no {event.type}")
 
@@ -196,11 +202,8 @@ class Worker:
         if is_doubtful := job.redelivered or job.attempt > 1:
             await self._tell_start(job, execution_id, started_at)
         self._record("execution", job, execution_id)
-        claim = Claim(job.job_id, job.generation, job.ticket, execution_id)
-        preparation = self.files.preparation(claim, job.stages) if self.files else without_api(job.stages)
-        sending = self.files.sending(claim) if self.files else None
-        running = self.runner.run(job.job_id, execution_id, job.stages, preparation, sending)
-        execution = _Execution(job, execution_id, started_at, asyncio.create_task(running), is_told=is_doubtful)
+        running = asyncio.create_task(self._run(job, execution_id))
+        execution = _Execution(job, execution_id, started_at, running, is_told=is_doubtful)
         self._running[execution_id] = execution
         try:
             graded = await self._await(execution)
@@ -213,6 +216,13 @@ class Worker:
                 await end(execution.task)
             self._record("execution-ended", job, execution_id)
             del self._running[execution_id]
+
+    async def _run(self, job: JobDispatched, execution_id: str) -> Graded:
+        claim = Claim(job.job_id, job.generation, job.ticket, execution_id)
+        preparation = self.files.preparation(claim, job.stages) if self.files else without_api(job.stages)
+        sending = self.files.sending(claim) if self.files else None
+        with self.logs.of(job, execution_id) if self.logs else contextlib.nullcontext() as listener:
+            return await self.runner.run(job.job_id, execution_id, job.stages, preparation, sending, listener)
 
     async def _tell_start(self, job: JobDispatched, execution_id: str, started_at: datetime) -> None:
         start = JobStarted(

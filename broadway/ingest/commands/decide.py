@@ -6,6 +6,7 @@ from typing import Any
 
 import structlog
 
+from broadway.domain.callback import CallbackEvent
 from broadway.domain.job import Outcome
 from broadway.domain.roster import RosterEntry
 from broadway.domain.run import Run
@@ -22,12 +23,13 @@ from broadway.domain.webhook import (
 )
 from broadway.ingest.commands.backlogs import RETRY_AFTER, BacklogFullError
 from broadway.ingest.commands.limits import RejectedError
-from broadway.ingest.commands.stores import DeliveryStore, HandInRules, Quotas, RecentHooks, RecentRosters
+from broadway.ingest.commands.stores import DeliveryStore, HandInRules, Quotas, RecentHooks
 from broadway.ingest.commands.submit import KeyReusedError, NewRun, NewRuns, RunRequest, run_id_of
 from broadway.lifecycle.announce import Announcements
+from broadway.lifecycle.callbacks import CallbackOutbox
 from broadway.lifecycle.orders import Orders
 from broadway.lifecycle.steps import RunSteps
-from broadway.lifecycle.stores import CoursesById, JobsOfRuns
+from broadway.lifecycle.stores import CoursesById, JobsOfRuns, RecentRosters
 from broadway.ports import UnstorableError
 from broadway.runtime import metrics
 from broadway.runtime.clock import now
@@ -55,6 +57,7 @@ class Decider:
     orders: Orders
     announcements: Announcements
     rules: HandInRules
+    outbox: CallbackOutbox
 
     async def decide(self, delivery: Delivery) -> Delivery:
         """Decide a delivery, and start its run if it is accepted. Safe to repeat, and to run concurrently."""
@@ -80,7 +83,7 @@ class Decider:
             return await self._settle(delivery, DeliveryState.IGNORED, reason=reason)
         entry, student = await self._match(delivery, push)
         if student is None:
-            return await self._settle(delivery, DeliveryState.UNMATCHED, reason=_unmatched(push, delivery.assignment))
+            return await self._settle_unmatched(delivery, push)
         key, known = await self._submitted_before(delivery, push, student)
         run_id = run_id_of(hook.course, key)
         fields: dict[str, Any] = {"student": student, "run_id": run_id}
@@ -91,6 +94,14 @@ class Decider:
         if settled := await self._settle_unless_due(delivery, hook, student, run_id):
             return settled
         return await self._start(delivery, push, hook, key, env=job_env(entry, push, delivery, student), **fields)
+
+    async def _settle_unmatched(self, delivery: Delivery, push: Push) -> Delivery:
+        """Settle a delivery that fits no entry of the roster; the event is stored before, so that no crash loses it."""
+        reason = _unmatched(push, delivery.assignment)
+        await self.outbox.emit(
+            CallbackEvent.hook_unmatched(delivery.course, delivery.hook, delivery.id, reason=reason, at=now())
+        )
+        return await self._settle(delivery, DeliveryState.UNMATCHED, reason=reason)
 
     async def _settle_unless_due(self, delivery: Delivery, hook: Hook, student: str, run_id: str) -> Delivery | None:
         """Settle a submission that a later one, the policy or the quota keeps from a run; return None for any other."""

@@ -7,23 +7,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from broadway.domain.access import AccessToken, Principal, SecretPrefix, TokenKind, digest, new_secret, token_id
-from broadway.ingest.commands.tokens import MAX_OF_STUDENT, Issued, TokenLimitError
+from broadway.ingest.commands.tokens import MAX_OF_STUDENT, Issued, TokenLimitError, ValidTokens
 
 FOR_OPERATORS = timedelta(hours=1)
 OF_LINKS = (TokenKind.LINK,)
 STORED_AT_ONCE = 500
 
 
-class LinkTokens(Protocol):
+class LinkTokens(ValidTokens, Protocol):
     """The stored links."""
 
     async def add_all(self, tokens: Sequence[AccessToken]) -> None:
         """Store new tokens."""
-
-    async def valid(
-        self, course: str, kinds: Sequence[TokenKind], now: datetime, *, student: str | None = None
-    ) -> list[AccessToken]:
-        """Return a course's valid tokens of some kinds; only those of a student if one is given."""
 
     async def revoke_all(self, identities: Sequence[str], now: datetime) -> None:
         """Revoke tokens; those that are revoked already stay as they are."""

@@ -9,6 +9,7 @@ from typing import Protocol
 from broadway.domain.access import AccessToken, Kind, Principal, SecretPrefix, TokenKind, is_secret
 from broadway.domain.page_session import NOTED_AFTER, PageSession, session_of
 from broadway.ingest.commands.links import PersonalLinks
+from broadway.ingest.commands.tokens import TokensBySecret
 
 KEPT_AFTER_END = timedelta(days=1)
 MOST_LISTED = 200  # sessions
@@ -39,11 +40,8 @@ class StoredSessions(Protocol):
         """Remove sessions that were over before a moment."""
 
 
-class TokensById(Protocol):
-    """Tokens that the API has handed out."""
-
-    async def of_secret(self, secret: str) -> AccessToken | None:
-        """Return the token with a secret, valid or not, or None."""
+class TokensById(TokensBySecret, Protocol):
+    """Tokens that the API has handed out, by their secrets and ids."""
 
     async def of_ids(self, identities: Sequence[str]) -> list[AccessToken]:
         """Return the tokens with some public ids."""

@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from broadway.domain.hand_in import Ruling
-from broadway.domain.roster import Roster
 from broadway.domain.run import PlannedJob
 from broadway.domain.webhook import Delivery, Hook, Quota
 from broadway.lifecycle.steps import PhaseJobs
@@ -42,13 +41,6 @@ class RecentHooks(Protocol):
 
     async def recent(self, course: str, name: str) -> Hook | None:
         """Return a hook, or None."""
-
-
-class RecentRosters(Protocol):
-    """Rosters, which may be a second behind the store."""
-
-    async def recent(self, course: str, assignment: str) -> Roster | None:
-        """Return the roster of an assignment, or None."""
 
 
 class DeliveryStore(Protocol):

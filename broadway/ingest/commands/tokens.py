@@ -24,13 +24,24 @@ class TokenLimitError(Exception):
     """The course or the student has another valid token of that name, or as many as are allowed."""
 
 
-class CourseTokens(NewTokens, Protocol):
-    """The stored tokens of courses and students."""
+class TokensBySecret(Protocol):
+    """Tokens that the API has handed out."""
+
+    async def of_secret(self, secret: str) -> AccessToken | None:
+        """Return the token with a secret, valid or not, or None."""
+
+
+class ValidTokens(Protocol):
+    """The valid tokens of courses."""
 
     async def valid(
         self, course: str, kinds: Sequence[TokenKind], now: datetime, *, student: str | None = None
     ) -> list[AccessToken]:
         """Return a course's valid tokens of some kinds; only those of a student if one is given."""
+
+
+class CourseTokens(NewTokens, ValidTokens, Protocol):
+    """The stored tokens of courses and students."""
 
     async def revoke_of_course(
         self, course: str, kinds: Sequence[TokenKind], identity: str, now: datetime

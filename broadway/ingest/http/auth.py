@@ -7,10 +7,11 @@ from typing import Protocol
 
 from starlette.requests import Request
 
-from broadway.domain.access import ANYONE, AccessToken, Kind, Principal, SecretPrefix, is_handed_out, is_secret
+from broadway.domain.access import ANYONE, Kind, Principal, SecretPrefix, is_handed_out, is_secret
 from broadway.domain.course import Course, same_secret
 from broadway.domain.grader import Grader
 from broadway.ingest.commands.admission import Admission, Candidate
+from broadway.ingest.commands.tokens import TokensBySecret
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.rights import FOR_GRADERS, Auth, Rights
 from broadway.lifecycle.stores import CourseList, CoursesById
@@ -29,13 +30,6 @@ _NO_COURSE = Course(id="none", tokens=("none", "none"), query_tokens=("none",))
 
 class AllCourses(CoursesById, CourseList, Protocol):
     """Courses with their tokens, by id and as a list."""
-
-
-class TokensBySecret(Protocol):
-    """Tokens that the API has handed out."""
-
-    async def of_secret(self, secret: str) -> AccessToken | None:
-        """Return the token with a secret, valid or not, or None."""
 
 
 class GradersBySecret(Protocol):

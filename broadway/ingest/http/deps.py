@@ -1,7 +1,7 @@
 """The dependencies of request handlers."""
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
@@ -11,19 +11,15 @@ from broadway.ingest.commands.admission import Admission
 from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
-from broadway.ingest.commands.claims import StudentClaims
-from broadway.ingest.commands.extensions import ExtensionChanges
-from broadway.ingest.commands.grade_adjustments import GradeAdjusting
+from broadway.ingest.commands.callbacks import Callbacks
+from broadway.ingest.commands.grade_commands import GradeCommands
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
-from broadway.ingest.commands.grades import GradeChanges
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
-from broadway.ingest.commands.regrade import Regrades
-from broadway.ingest.commands.regrade_steps import RegradeSteps
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.sign_in import SignIn
@@ -35,6 +31,8 @@ from broadway.ingest.http.auth import Authenticator
 from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.http.shares import ReadShares
 from broadway.ingest.live.feed import Feed
+from broadway.ingest.live.logs import LiveLogs
+from broadway.ingest.live.run_changes import RunChanges
 from broadway.ingest.reads.reads import Reads
 from broadway.lifecycle.announce import Announcements
 from broadway.lifecycle.orders import Orders
@@ -55,6 +53,7 @@ class Deps:
     announcements: Announcements
     gateway: Gateway
     feed: Feed
+    live_logs: LiveLogs
     health: Health
     outages: StoreOutages
     shares: ReadShares
@@ -65,19 +64,15 @@ class Deps:
     reads: Reads
     registration: Registration
     assignment_settings: SettingsChanges
-    extensions: ExtensionChanges
-    claims: StudentClaims
     uploads: Uploads
     artifacts: ArtifactUploads
     submission_removal: SubmissionRemoval
     hook_settings: HookSettings
+    callbacks: Callbacks
     starts: RunStarts
-    grade_changes: GradeChanges
-    grade_adjusting: GradeAdjusting
+    grades: GradeCommands
     orders: Orders
     reruns: Reruns
-    regrades: Regrades
-    regrade_steps: RegradeSteps
     receiver: Receiver
     admission: Admission
     joins: GraderJoins
@@ -85,6 +80,10 @@ class Deps:
     pools: Pools
     grader_orders: GraderOrders
     is_stopping: bool = False
+    run_changes: RunChanges = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.run_changes = RunChanges(self.reads.progress)
 
 
 Handler = Callable[[Request, Deps], Coroutine[Any, Any, Response]]

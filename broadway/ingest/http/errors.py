@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from broadway.domain.callback_addresses import EndpointError
 from broadway.domain.files import FileRefusedError
 from broadway.domain.grader import RevokedError
 from broadway.domain.pages import CursorError
@@ -19,6 +20,7 @@ from broadway.ingest.commands.admission import AdmissionError, CredentialError
 from broadway.ingest.commands.artifacts import ArtifactsRefusedError
 from broadway.ingest.commands.backlogs import RETRY_AFTER as BACKLOG_RETRY_AFTER
 from broadway.ingest.commands.backlogs import BacklogFullError
+from broadway.ingest.commands.callbacks import CallbackStateError
 from broadway.ingest.commands.claims import ClaimRefusedError, NoPlaceError
 from broadway.ingest.commands.extensions import ExtensionsChangedError, NoExtensionError, UnknownTargetError
 from broadway.ingest.commands.grade_adjustments import NoAdjustmentError
@@ -84,6 +86,8 @@ _REFUSALS: Mapping[type[Exception], int] = {
     SheetError: 422,
     NoGradesError: 404,
     ImportRefusedError: 409,
+    EndpointError: 400,
+    CallbackStateError: 409,
 }
 _UNCHANGED = (
     *_REFUSALS,

@@ -19,6 +19,7 @@ import structlog
 from broadway.domain.job import Job, Outcome
 from broadway.domain.waiting import WaitingKey
 from broadway.ingest.live.waiting_line import WaitingLine
+from broadway.ingest.reads.waiting import WaitingJobs
 from broadway.lifecycle.stores import JobsById
 from broadway.messages.events import Event, JobSettled, JobStarted, RunAdvanced
 from broadway.ports import StoreError
@@ -42,11 +43,8 @@ EVENT_LAG = timedelta(seconds=3)  # the longest way of an event from the store t
 REMEMBERED = 20_000  # started jobs whose starts may not be stored yet
 
 
-class WatchedJobs(JobsById, Protocol):
+class WatchedJobs(JobsById, WaitingJobs, Protocol):
     """The operations on stored jobs that the feed needs."""
-
-    async def waiting_in_course(self, course: str) -> list[WaitingKey]:
-        """Return the keys of a course's jobs that wait for their first start, in no order."""
 
     async def waiting_in_run(self, run_id: str) -> list[WaitingKey]:
         """Return the keys of a run's jobs that wait for their first start, in no order."""

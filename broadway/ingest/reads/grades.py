@@ -2,21 +2,24 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from broadway.domain.assignment_settings import SettingsVersion
 from broadway.domain.extension import Extension, Member, by_target, for_member
-from broadway.domain.grade import grade
+from broadway.domain.grade import Grade, grade
 from broadway.domain.grade_book import Applied, BookEntry, Draft, Published, StoredAdjustment, Version, applied
 from broadway.domain.pages import CursorError, Slice, sliced
-from broadway.domain.results_of_work import Graded, by_student
+from broadway.domain.policy import Policy, Spend
+from broadway.domain.results_of_work import Graded, Result, by_student, with_result
 from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.stores import AssignmentQueries, ExtensionQueries
 from broadway.ingest.reads.works import WorkReads
 from broadway.lifecycle.grade_books import AdjustmentQueries, BookQueries, history, published_version
 from broadway.lifecycle.stores import CurrentSettings
 from broadway.runtime.threads import beside
+
+PART = 200  # students whose works are read with one question
 
 _NONE = Applied()
 
@@ -59,10 +62,7 @@ class _Booked:
 
 @dataclass(frozen=True, slots=True)
 class GradeReads:
-    """Reads of the grades of any course.
-
-    ``regraded`` are executions of regrades whose results count in drafts as if they were published.
-    """
+    """Reads of the grades of any course."""
 
     books: BookQueries
     adjusted: AdjustmentQueries
@@ -71,24 +71,24 @@ class GradeReads:
     extensions: ExtensionQueries
     members: MemberReads
     works: WorkReads
-    regraded: frozenset[str] = frozenset()
 
     async def draft(self, course: str, assignment: str) -> Draft:
         """Return the draft of an assignment: all students of its roster, and those who have submitted."""
-        at = datetime.now(UTC)
+        return (await self.drafts(course, assignment, {}))[0]
+
+    async def drafts(self, course: str, assignment: str, regraded: Mapping[str, Result]) -> tuple[Draft, Draft]:
+        """Return the draft of an assignment, and the one in which results of a regrade count as if it were published.
+
+        ``regraded`` has the results of the regrade by the id of the work.
+        """
         pointer = await self.pointer(course, assignment)
         settings = await self.settings.current(course, assignment)
         charged = await self._charged_before(course, assignment, settings)
-        booked = await self._booked(course, assignment, settings, charged)
-        counts = [each.counts.result for each in booked if each.counts and each.counts.result]
-        return Draft(
-            entries=[each.entry for each in booked],
-            at=at,
-            published=pointer.version if pointer else 0,
-            settings_version=settings.version,
-            configs=tuple(sorted({each.handed_in.config for each in counts if each.handed_in.config})),
-            images=tuple(sorted({image for each in counts for image in each.images})),
-        )
+        found = await self._class(course, assignment, settings, charged)
+        present = await beside(len(found.members), _grades, found)
+        again = await beside(len(regraded), _graded_again, found, present, regraded) if regraded else present
+        number = pointer.version if pointer else 0
+        return _draft(found, present, number), _draft(found, again, number)
 
     async def draft_of(self, course: str, assignment: str, student: str) -> BookEntry | None:
         """Return one student's entry of the draft; None for one who is not in the roster and has submitted nothing."""
@@ -160,6 +160,15 @@ class GradeReads:
         settings = await self.settings.current(course, assignment)
         return await self._charged_before(course, assignment, settings, student)
 
+    async def charged_before_each(self, course: str, student: str) -> Mapping[str, int]:
+        """Return the late days that a student has used before each assignment with late days, by assignment."""
+        charged: Counter[str] = Counter()
+        before: dict[str, int] = {}
+        for _, name, settings in await self._with_late_days(course):
+            before[name] = charged[student]
+            charged.update(await self._charged_by(course, name, settings, charged, student))
+        return before
+
     async def _entry(self, version: Version, student: str) -> BookEntry | None:
         chunk = version.chunk_of(student)
         entries = await self.books.entries([chunk]) if chunk else []
@@ -175,22 +184,33 @@ class GradeReads:
         """
         charged: Counter[str] = Counter()
         own = _order(assignment, settings)
-        if own is None:
-            return charged
-        found = {name: await self.settings.current(course, name) for name in await self.assignments.names(course)}
-        ordered = [(place, name) for name, each in found.items() if (place := _order(name, each)) and place < own]
-        for _, name in sorted(ordered):
-            version = await self.published_version(course, name)
-            entries: Collection[BookEntry | None]
-            if version is None or not version.chunks:
-                booked = await self._booked(course, name, found[name], charged, student)
-                entries = [each.entry for each in booked]
-            elif student is None:
-                entries = await self.books.entries(version.chunks)
-            else:
-                entries = [await self._entry(version, student)]
-            charged.update({each.student: each.grade.late_days for each in entries if each})
+        for place, name, each in await self._with_late_days(course) if own else ():
+            if own and place < own:
+                charged.update(await self._charged_by(course, name, each, charged, student))
         return charged
+
+    async def _with_late_days(self, course: str) -> list[tuple[tuple[datetime, str], str, SettingsVersion]]:
+        """Return the assignments with late days with their settings, in the order of their due times."""
+        found = {name: await self.settings.current(course, name) for name in await self.assignments.names(course)}
+        placed = [(place, name, each) for name, each in found.items() if (place := _order(name, each))]
+        return sorted(placed, key=lambda each: each[0])
+
+    async def _charged_by(
+        self, course: str, assignment: str, settings: SettingsVersion, charged: Mapping[str, int], student: str | None
+    ) -> Mapping[str, int]:
+        """Return the late days that an assignment has charged, of all students or of one."""
+        version = await self.published_version(course, assignment)
+        entries: Collection[BookEntry | None]
+        if (version is None or not version.chunks) and _is_unused(settings.settings.policy, datetime.now(UTC)):
+            return {}
+        if version is None or not version.chunks:
+            booked = await self._booked(course, assignment, settings, charged, student)
+            entries = [each.entry for each in booked]
+        elif student is None:
+            entries = await self.books.entries(version.chunks)
+        else:
+            entries = [await self._entry(version, student)]
+        return {each.student: each.grade.late_days for each in entries if each}
 
     async def _booked(
         self,
@@ -201,6 +221,18 @@ class GradeReads:
         student: str | None = None,
     ) -> list[_Booked]:
         """Return the entries of the draft in the order of students: of all, or of one if there is such a student."""
+        found = await self._class(course, assignment, settings, charged, student)
+        return await beside(len(found.members), _grades, found)
+
+    async def _class(
+        self,
+        course: str,
+        assignment: str,
+        settings: SettingsVersion,
+        charged: Mapping[str, int],
+        student: str | None = None,
+    ) -> _Class:
+        """Return the parts of which the entries of the draft are made, of all students or of one."""
         rule = settings.settings.policy.late_days
 
         def days_left(name: str) -> int:
@@ -209,16 +241,17 @@ class GradeReads:
         only = None
         if student is not None:
             only = await self.members.one(course, assignment, student, days_left=days_left)
-        names = None if only is None else [only.student, *([only.group] if only.group else [])]
+        names = None if only is None else (only.student, *([only.group] if only.group else []))
+        cuts = () if names else await self._cuts(course, assignment)
         read = self.works.of_assignment(
-            course, assignment, settings.settings, students=names, published=self._executions
+            course, assignment, settings.settings, students=names, cuts=cuts, published=self._executions
         )
         works = by_student(await read)
         if only is None:
             members = await self.members.of_assignment(course, assignment, submitters=works, days_left=days_left)
         else:
             members = [only] if only.student in works or await self._is_member(course, assignment, only) else []
-        found = _Class(
+        return _Class(
             settings,
             sorted(members, key=lambda each: each.student),
             works,
@@ -226,17 +259,21 @@ class GradeReads:
             applied(await self.adjusted.of_assignment(course, assignment)),
             datetime.now(UTC),
         )
-        return await beside(len(members), _grades, found)
+
+    async def _cuts(self, course: str, assignment: str) -> tuple[str, ...]:
+        """Return the names between which the works of a class are read in parts."""
+        roster = await self.members.rosters.get(course, assignment)
+        names = sorted(each.student for each in roster.students) if roster else []
+        return tuple(names[PART::PART])
 
     async def _is_member(self, course: str, assignment: str, member: Member) -> bool:
         roster = await self.members.rosters.get(course, assignment)
         return roster is not None and roster.of_person(member.student) is not None
 
     async def _executions(self, course: str, assignment: str) -> frozenset[str]:
-        """Return the executions of the published grades, and those that count as if they were."""
+        """Return the executions of the published grades."""
         book = await self.published(course, assignment)
-        entries = book.entries if book else ()
-        return self.regraded | {each.execution for each in entries if each.execution}
+        return frozenset(each.execution for each in book.entries if each.execution) if book else frozenset()
 
 
 def _order(assignment: str, settings: SettingsVersion) -> tuple[datetime, str] | None:
@@ -246,13 +283,53 @@ def _order(assignment: str, settings: SettingsVersion) -> tuple[datetime, str] |
     return (policy.clock.ends(due), assignment) if policy.late_days and due else None
 
 
+def _is_unused(policy: Policy, now: datetime) -> bool:
+    """Return whether no student can have used late days yet: nothing is late before the due time and its grace."""
+    due, rule = policy.deadline.due, policy.late_days
+    is_over = due is None or now > policy.clock.ends(due) + policy.deadline.grace
+    return not is_over and (rule is None or rule.spend is Spend.AUTO)
+
+
 def _grades(found: _Class) -> list[_Booked]:
     latest = by_target(found.extensions)
     return [_booked_of(found, member, for_member(latest, member)) for member in found.members]
 
 
+def _graded_again(found: _Class, present: Sequence[_Booked], regraded: Mapping[str, Result]) -> list[_Booked]:
+    """Return the entries after a regrade. Grades of students whose works are worth the same are not computed again."""
+    points = found.settings.settings.points
+    works = {
+        name: [with_result(each, regraded.get(each.work.id), points) for each in own]
+        for name, own in found.works.items()
+    }
+    changed = {
+        name
+        for name, own in found.works.items()
+        if any(old.work != new.work for old, new in zip(own, works[name], strict=True))
+    }
+    again, latest = replace(found, works=works), by_target(found.extensions)
+    return [
+        _booked_of(again, member, for_member(latest, member))
+        if member.student in changed or member.group in changed
+        else _booked_as(again, member, booked.entry.grade, booked.entry.adjustments)
+        for member, booked in zip(found.members, present, strict=True)
+    ]
+
+
+def _draft(found: _Class, booked: Sequence[_Booked], published: int) -> Draft:
+    counts = [each.counts.result for each in booked if each.counts and each.counts.result]
+    return Draft(
+        entries=[each.entry for each in booked],
+        at=found.now,
+        published=published,
+        settings_version=found.settings.version,
+        configs=tuple(sorted({each.handed_in.config for each in counts if each.handed_in.config})),
+        images=tuple(sorted({image for each in counts for image in each.images})),
+    )
+
+
 def _booked_of(found: _Class, member: Member, extensions: Sequence[Extension]) -> _Booked:
-    own = [*found.works.get(member.student, ()), *(found.works.get(member.group, ()) if member.group else ())]
+    own = _works_of(found, member)
     changes = found.adjustments.get(member.student, _NONE)
     settings = found.settings.settings
     computed = grade(
@@ -265,13 +342,22 @@ def _booked_of(found: _Class, member: Member, extensions: Sequence[Extension]) -
         decision=changes.decision,
         now=found.now,
     )
-    counts = next((each for each in own if each.work.id == computed.submission), None)
+    return _booked_as(found, member, computed, changes.ids)
+
+
+def _booked_as(found: _Class, member: Member, computed: Grade, adjustments: tuple[str, ...]) -> _Booked:
+    """Return a grade with the work that counts and its result."""
+    counts = next((each for each in _works_of(found, member) if each.work.id == computed.submission), None)
     result = counts.result if counts else None
     entry = BookEntry(
         computed,
         job=result.job if result else None,
         generation=result.generation if result else None,
         execution=result.execution if result else None,
-        adjustments=changes.ids,
+        adjustments=adjustments,
     )
     return _Booked(entry, counts)
+
+
+def _works_of(found: _Class, member: Member) -> list[Graded]:
+    return [*found.works.get(member.student, ()), *(found.works.get(member.group, ()) if member.group else ())]

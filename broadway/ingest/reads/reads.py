@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
+from broadway.ingest.reads.callbacks import CallbackReads
+from broadway.ingest.reads.class_jobs import ClassJobs
 from broadway.ingest.reads.extensions import ExtensionReads
 from broadway.ingest.reads.grade_sheets import GradeSheets
 from broadway.ingest.reads.graders import GraderReads
@@ -13,6 +15,7 @@ from broadway.ingest.reads.hooks import HookReads
 from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.members import MemberReads
+from broadway.ingest.reads.operations import OperationReads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.regrades import RegradeReads
 from broadway.ingest.reads.reports import ReportReads
@@ -21,6 +24,7 @@ from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.stores import IdQueries
 from broadway.ingest.reads.submissions import SubmissionReads
+from broadway.ingest.reads.waiting import WaitingReads
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +40,11 @@ class Reads:
     progress: ProgressReads
     run_tables: RunTables
     jobs: JobReads
+    waiting: WaitingReads
     reports: ReportReads
     regrades: RegradeReads
     hooks: HookReads
+    callbacks: CallbackReads
     graders: GraderReads
     tokens: TokenReads
     audit: AuditReads
@@ -46,4 +52,6 @@ class Reads:
     job_files: JobFilesReads
     artifacts: ArtifactReads
     sheets: GradeSheets
+    operations: OperationReads
+    class_jobs: ClassJobs
     ids: IdQueries

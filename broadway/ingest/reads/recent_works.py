@@ -6,34 +6,21 @@ again, after ``KEPT``. So drafts are read with these works, and publications wit
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Generic, Protocol, TypeVar
+from functools import partial
+from typing import Generic, TypeVar
 
 from broadway.domain.handed_in import HandedIn
-from broadway.domain.results_of_work import Receipt, Result
-from broadway.ingest.reads.works import OpenWorks
+from broadway.domain.results_of_work import Among, Receipt, Result
+from broadway.ingest.reads.works import WorkQueries
 
 MARGIN = timedelta(minutes=5)
 KEPT = timedelta(minutes=10)
 MOST = 60_000  # receipts, and as many results; the assignments that were read last
 
 Item = TypeVar("Item")
-
-
-class WorksSince(OpenWorks, Protocol):
-    """Queries on works and their results; see ``WorkQueries``."""
-
-    async def receipts(
-        self, course: str, assignment: str, students: Sequence[str] | None = None, *, since: datetime | None = None
-    ) -> list[Receipt]:
-        """Return the receipts of uploads: all, those of some students, or those since a time."""
-
-    async def results(
-        self, course: str, assignment: str, students: Sequence[str] | None = None, *, since: datetime | None = None
-    ) -> list[Result]:
-        """Return the results of works: all, those of some students, or those since a time."""
 
 
 @dataclass(slots=True)
@@ -54,16 +41,18 @@ class _Shelf(Generic[Item]):
     kept: OrderedDict[tuple[str, str], _Kept[Item]] = field(default_factory=OrderedDict)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def read(self, name: tuple[str, str], read: Callable[[datetime | None], Awaitable[list[Item]]]) -> list[Item]:
+    async def read(
+        self, name: tuple[str, str], among: Among, read: Callable[[Among], Awaitable[list[Item]]]
+    ) -> list[Item]:
         """Return all items of an assignment."""
         async with self.turn:
             now = datetime.now(UTC)
             known = self.kept.pop(name, None)
             if known is None or now - known.read_at > KEPT:
                 known = _Kept({}, now, now)
-                found = await read(None)
+                found = await read(among)
             else:
-                found = await read(known.until - MARGIN)
+                found = await read(Among(since=known.until - MARGIN))
             known.items |= {self.key(each): each for each in found}
             known.until = max(map(self.time, known.items.values()), default=now)
             self.kept[name] = known
@@ -75,26 +64,20 @@ class _Shelf(Generic[Item]):
 class RecentWorks:
     """Works by assignment."""
 
-    def __init__(self, works: WorksSince) -> None:
+    def __init__(self, works: WorkQueries) -> None:
         self._works = works
         self._receipts: _Shelf[Receipt] = _Shelf(lambda each: each.id, lambda each: each.at)
         self._results: _Shelf[Result] = _Shelf(
             lambda each: f"{each.job}:{each.generation}", lambda each: each.finished_at
         )
 
-    async def receipts(self, course: str, assignment: str, students: Sequence[str] | None = None) -> list[Receipt]:
-        if students is not None:
-            return await self._works.receipts(course, assignment, students)
-        return await self._receipts.read(
-            (course, assignment), lambda since: self._works.receipts(course, assignment, since=since)
-        )
+    async def receipts(self, course: str, assignment: str, among: Among) -> list[Receipt]:
+        read = partial(self._works.receipts, course, assignment)
+        return await (read(among) if among.students else self._receipts.read((course, assignment), among, read))
 
-    async def results(self, course: str, assignment: str, students: Sequence[str] | None = None) -> list[Result]:
-        if students is not None:
-            return await self._works.results(course, assignment, students)
-        return await self._results.read(
-            (course, assignment), lambda since: self._works.results(course, assignment, since=since)
-        )
+    async def results(self, course: str, assignment: str, among: Among) -> list[Result]:
+        read = partial(self._works.results, course, assignment)
+        return await (read(among) if among.students else self._results.read((course, assignment), among, read))
 
     async def waiting(self, course: str, assignment: str) -> list[HandedIn]:
         return await self._works.waiting(course, assignment)

@@ -1,32 +1,35 @@
 """Reads of regrades: their progress, and the difference that they make to the grades of a class."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Protocol
 
-from broadway.domain.comparison import results_of
 from broadway.domain.grade_book import BookEntry
 from broadway.domain.handed_in import regrade_of
 from broadway.domain.job import Attempt, Job, Outcome, Phase
 from broadway.domain.marks import Marks
 from broadway.domain.pages import Slice, cursor, sliced
-from broadway.domain.regrade import Item, Part, PartKind, Regrade, RegradeState
+from broadway.domain.regrade import Part, PartKind, Regrade, RegradeState
 from broadway.domain.regrade_diff import Checked, Control, Diff, Executions, Grades, diff_of, rows_of
-from broadway.domain.report import Report
+from broadway.domain.results_of_work import ALL, Result
 from broadway.domain.run import Run, job_id
-from broadway.domain.work import graded_attempt
+from broadway.domain.work import OWN, graded_attempt
 from broadway.ingest.reads.grades import GradeReads
 from broadway.lifecycle.regrades import RegradeQueries
 from broadway.lifecycle.stores import AssignmentRosters, JobsById
 from broadway.runtime.threads import beside
 
+KEPT = 5.0  # seconds for which the pages of a difference come from one read
+MOST_KEPT = 8  # differences
 
-class ReportsOfExecutions(Protocol):
-    """Reports of many executions."""
 
-    async def last_of_executions(self, execution_ids: Sequence[str]) -> dict[str, Report]:
-        """Return the report of the last stage of each execution; those without one are left out."""
+class TestsOfExecutions(Protocol):
+    """The results of tests of many executions."""
+
+    async def results_of(self, executions: Sequence[str]) -> Executions:
+        """Return the results of the tests of each execution's last report; those without one are left out."""
 
 
 class RunSummariesById(Protocol):
@@ -53,7 +56,8 @@ class RegradeReads:
     rosters: AssignmentRosters
     jobs: JobsById
     runs: RunSummariesById
-    reports: ReportsOfExecutions
+    tests: TestsOfExecutions
+    _recent: dict[tuple[str, int], tuple[float, Diff]] = field(default_factory=dict)
 
     async def one(self, course: str, identity: str) -> Regrade | None:
         """Return a regrade of a course, or None."""
@@ -84,19 +88,28 @@ class RegradeReads:
             sum(len(part.items) for part in parts), sum(len(part.items) for part in parts if part.run_id in ended)
         )
 
+    async def recent_diff(self, regrade: Regrade) -> Diff:
+        """Return the difference that a regrade makes, as it was read at most a few seconds ago."""
+        read_at, diff = self._recent.get((regrade.id, regrade.revision), (0.0, None))
+        is_recent = time.monotonic() - read_at <= KEPT
+        return diff if diff and is_recent else await self.diff(regrade)
+
     async def diff(self, regrade: Regrade) -> Diff:
         """Return the difference that a regrade makes, now."""
+        diff = await self._diff(regrade)
+        self._recent[regrade.id, regrade.revision] = time.monotonic(), diff
+        while len(self._recent) > MOST_KEPT:
+            del self._recent[next(iter(self._recent))]
+        return diff
+
+    async def _diff(self, regrade: Regrade) -> Diff:
         course, assignment = regrade.course, regrade.assignment
         parts = await self.regrades.parts(regrade)
-        again, control = _jobs_of(parts, PartKind.NEW), _jobs_of(parts, PartKind.CONTROL)
-        first = {item.submission: item for item in _items(parts, PartKind.CONTROL) if item.job}
-        known = await self.jobs.get_many([*again.values(), *control.values(), *(each.job for each in first.values())])
-        attempts = {each: attempt for each in again if (attempt := _attempt(known.get(again[each])))}
-        executions = frozenset(attempt.execution_id for attempt in attempts.values())
+        again = _jobs_of(parts, PartKind.NEW)
+        results = await self._results(regrade, set(again.values()))
         book = await self.grades.published(course, assignment)
         pointer = book.version.number if book else 0
-        draft = await self.grades.draft(course, assignment)
-        new = await replace(self.grades, regraded=executions).draft(course, assignment)
+        draft, new = await self.grades.drafts(course, assignment, results)
         present = _by_student(book.entries if book and book.entries else draft.entries)
         grades = Grades(
             base=present if regrade.base == pointer else await self._base(regrade, draft.entries),
@@ -106,23 +119,17 @@ class RegradeReads:
         )
         seen = {each.student: each for part in parts for each in part.seen}
         roster = await self.rosters.get(course, assignment)
-        pairs = {each: (_of_item(known, first.get(each)), _attempt(known.get(control[each]))) for each in control}
-        reports = await self._reports(grades, seen, pairs.values())
-        tests = await beside(len(reports), _tests, reports)
-        rows = await beside(
-            len(seen),
-            lambda: rows_of(
-                seen.values(),
-                grades,
-                tests,
-                failed=again.keys() - attempts.keys(),
-                people={person for entry in (roster.students if roster else ()) for person in entry.people},
-                controls=_controls(pairs, reports),
-            ),
-        )
-        found = diff_of(rows, pointer=pointer, present=present, controls=_controls(pairs, reports), executions=tests)
+        people = {person for entry in (roster.students if roster else ()) for person in entry.people}
+        controls = await self._controls(parts)
+        tests = await self._tests(grades, seen, controls)
+        failed = again.keys() - results.keys()
+
+        def compared() -> Diff:
+            rows = rows_of(seen.values(), grades, tests, failed=failed, people=people, controls=controls)
+            return diff_of(rows, pointer=pointer, present=present, controls=controls, executions=tests)
+
         return replace(
-            found,
+            await beside(len(seen), compared),
             settings_version=new.settings_version,
             configs=new.configs,
             images=new.images,
@@ -130,23 +137,39 @@ class RegradeReads:
             old_images=book.version.images if book and book.entries else draft.images,
         )
 
+    async def _results(self, regrade: Regrade, jobs: Collection[str]) -> dict[str, Result]:
+        """Return the results of a regrade's jobs by submission, as far as they count."""
+        found: dict[str, Result] = {}
+        for each in await self.grades.works.works.results(regrade.course, regrade.assignment, ALL):
+            if each.job in jobs and each.outcome in OWN:
+                found[each.handed_in.id] = each
+        return found
+
+    async def _controls(self, parts: Sequence[Part]) -> list[Control]:
+        """Return the submissions that were graded with the old config twice."""
+        second = _jobs_of(parts, PartKind.CONTROL)
+        first = {item.submission: item for part in parts if part.kind is PartKind.CONTROL for item in part.items}
+        if not second:
+            return []
+        jobs = await self.jobs.get_many([*second.values(), *(each.job for each in first.values())])
+        pairs = {
+            each: (_attempt_of(jobs.get(item.job), item.execution), _graded(jobs.get(second[each])))
+            for each, item in first.items()
+        }
+        return [Control(each, _checked(old), _checked(new)) for each, (old, new) in pairs.items() if old and new]
+
     async def _base(self, regrade: Regrade, draft: Iterable[BookEntry]) -> Mapping[str, BookEntry]:
         """Return the grades that a regrade is compared with, after another version was published."""
         book = await self.grades.version(regrade.course, regrade.assignment, regrade.base) if regrade.base else None
         return _by_student(book.entries if book and book.entries else draft)
 
-    async def _reports(
-        self,
-        grades: Grades,
-        seen: Iterable[str],
-        pairs: Iterable[tuple[Attempt | None, Attempt | None]],
-    ) -> dict[str, Report]:
-        """Return the reports of the executions that are compared."""
-        wanted = {attempt.execution_id for pair in pairs for attempt in pair if attempt}
+    async def _tests(self, grades: Grades, seen: Iterable[str], controls: Iterable[Control]) -> Executions:
+        """Return the results of the tests of the executions that are compared."""
+        wanted = {checked.execution for each in controls for checked in (each.first, each.second)}
         for student in seen:
             entries = (grades.base.get(student), grades.new.get(student))
             wanted |= {entry.execution for entry in entries if entry and entry.execution}
-        return await self.reports.last_of_executions(sorted(wanted))
+        return await self.tests.results_of(sorted(wanted))
 
 
 def _jobs_of(parts: Iterable[Part], kind: PartKind) -> dict[str, str]:
@@ -159,43 +182,21 @@ def _jobs_of(parts: Iterable[Part], kind: PartKind) -> dict[str, str]:
     }
 
 
-def _items(parts: Iterable[Part], kind: PartKind) -> list[Item]:
-    return [item for part in parts if part.kind is kind for item in part.items]
-
-
-def _attempt(job: Job | None) -> Attempt | None:
-    """Return the attempt of a job of a regrade whose result counts, or None."""
+def _graded(job: Job | None) -> Attempt | None:
+    """Return the attempt of a job whose result counts, or None."""
     return graded_attempt(job) if job else None
 
 
-def _of_item(jobs: Mapping[str, Job], item: Item | None) -> Attempt | None:
-    """Return the attempt that graded a submission before the regrade."""
-    job = jobs.get(item.job) if item else None
-    found = [each for each in job.attempts if item and each.execution_id == item.execution] if job else []
-    return found[0] if found else None
+def _attempt_of(job: Job | None, execution: str) -> Attempt | None:
+    """Return an attempt of a job by its execution, or None."""
+    return next((each for each in job.attempts if each.execution_id == execution), None) if job else None
 
 
 def _by_student(entries: Iterable[BookEntry]) -> dict[str, BookEntry]:
     return {entry.student: entry for entry in entries}
 
 
-def _tests(reports: Mapping[str, Report]) -> Executions:
-    return {execution: results_of(report) for execution, report in reports.items()}
-
-
-def _controls(
-    pairs: Mapping[str, tuple[Attempt | None, Attempt | None]], reports: Mapping[str, Report]
-) -> list[Control]:
-    """Return the submissions that were graded with the old config twice."""
-    return [
-        Control(submission, _checked(first, reports), _checked(second, reports))
-        for submission, (first, second) in pairs.items()
-        if first and second
-    ]
-
-
-def _checked(attempt: Attempt, reports: Mapping[str, Report]) -> Checked:
-    report = reports.get(attempt.execution_id)
-    marks = attempt.marks or (Marks.of(report) if report else Marks())
+def _checked(attempt: Attempt) -> Checked:
+    marks = attempt.marks or Marks()
     points = marks.score if marks.source else Decimal(attempt.outcome is Outcome.SUCCEEDED)
     return Checked(attempt.execution_id, points, is_gradable=marks.gradable)

@@ -1,5 +1,6 @@
 """Reads of students' standings: times, attempts, late days and submissions of an assignment for one student."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,14 +19,10 @@ from broadway.ingest.reads.members import member_of
 from broadway.ingest.reads.stores import AssignmentQueries, ChosenSubmissions, ExtensionQueries, LateDayClaims
 from broadway.ingest.reads.works import WorkReads
 from broadway.lifecycle.grade_books import PublishedBooks
+from broadway.lifecycle.stores import RecentRosters
 from broadway.runtime.clock import now
 
-
-class RosterQueries(Protocol):
-    """Rosters, which may be a second behind the store."""
-
-    async def recent(self, course: str, assignment: str) -> Roster | None:
-        """Return the roster of an assignment, or None."""
+AT_ONCE = 5  # assignments that are read at the same time
 
 
 class RecentSettings(Protocol):
@@ -40,6 +37,9 @@ class ChargedLateDays(Protocol):
 
     async def charged_before(self, course: str, assignment: str, student: str | None = None) -> Mapping[str, int]:
         """Return the late days that assignments with an earlier due time have charged, of all students or of one."""
+
+    async def charged_before_each(self, course: str, student: str) -> Mapping[str, int]:
+        """Return the late days that a student has used before each assignment with late days, by assignment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class StandingReads:
 
     assignments: AssignmentQueries
     settings: RecentSettings
-    rosters: RosterQueries
+    rosters: RecentRosters
     extensions: ExtensionQueries
     claims: LateDayClaims
     choices: ChosenSubmissions
@@ -110,13 +110,20 @@ class StandingReads:
 
     async def of_course(self, course: str, student: str, *, after: str | None, limit: int) -> Slice[StudentStanding]:
         """Return a page of a student's standings in the assignments that the student takes part in, by name."""
+        names = [name for name in await self.assignments.names(course) if name > (after or "")]
+        settings = [(await self.settings.recent(course, name)).settings for name in names]
+        has_late_days = any(each.policy.late_days for each in settings)
+        charged = await self.charged.charged_before_each(course, student) if has_late_days else {}
         standings: list[StudentStanding] = []
-        for name in await self.assignments.names(course):
-            if name > (after or "") and (standing := await self._of_student(course, name, student)):
-                standings.append(standing)
+        for start in range(0, len(names), AT_ONCE):
+            some = names[start : start + AT_ONCE]
+            found = await asyncio.gather(
+                *(self._of_student(course, name, student, charged=charged.get(name, 0)) for name in some)
+            )
+            standings += [each for each in found if each]
             if len(standings) > limit:
                 break
-        return sliced(standings, limit, lambda each: each.assignment)
+        return sliced(standings[: limit + 1], limit, lambda each: each.assignment)
 
     async def ruling(self, course: str, assignment: str, name: str, at: datetime, identity: str = "") -> Ruling:
         """Return the decision on a submission of a student or a group, received at a moment.
@@ -169,7 +176,10 @@ class StandingReads:
         entry = roster.of_person(student) if roster else None
         return entry.student if entry else student
 
-    async def _of_student(self, course: str, assignment: str, student: str) -> StudentStanding | None:
+    async def _of_student(
+        self, course: str, assignment: str, student: str, *, charged: int | None = None
+    ) -> StudentStanding | None:
+        """Return a standing; ``charged`` are the late days used before the assignment if they are known."""
         roster = await self.rosters.recent(course, assignment)
         entry = (roster.of_person(student) or roster.of_student(student)) if roster else None
         names = member_of(student, entry).names
@@ -180,7 +190,7 @@ class StandingReads:
         member = member_of(
             student,
             entry,
-            days_left=await self.days_left(course, assignment, student, settings),
+            days_left=await self._days_left(course, assignment, student, settings, charged),
             claimed=await self.claims.of_student(course, assignment, student),
             chosen=await self.choices.of_student(course, assignment, student),
         )
@@ -189,13 +199,15 @@ class StandingReads:
         )
         return replace(standing, is_group=entry is not None and student not in entry.people)
 
-    async def days_left(self, course: str, assignment: str, student: str, settings: AssignmentSettings) -> int:
-        """Return the late days of the course that a student has left before an assignment."""
+    async def _days_left(
+        self, course: str, assignment: str, student: str, settings: AssignmentSettings, charged: int | None
+    ) -> int:
         rule = settings.policy.late_days
         if rule is None:
             return 0
-        charged = await self.charged.charged_before(course, assignment, student)
-        return max(0, rule.per_course - charged.get(student, 0))
+        if charged is None:
+            charged = (await self.charged.charged_before(course, assignment, student)).get(student, 0)
+        return max(0, rule.per_course - charged)
 
     async def _standing(
         self, course: str, assignment: str, member: Member, rules: _Rules, found: Sequence[HandedInWork]

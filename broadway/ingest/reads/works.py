@@ -11,7 +11,7 @@ from broadway.domain.assignment_settings import AssignmentSettings, Start
 from broadway.domain.handed_in import HandedIn
 from broadway.domain.job import Job, Outcome, Phase
 from broadway.domain.marks import Marks
-from broadway.domain.results_of_work import Graded, Receipt, Result, graded
+from broadway.domain.results_of_work import Among, Graded, Receipt, Result, graded
 from broadway.domain.run import job_id
 from broadway.domain.submission import UPLOADS
 from broadway.domain.webhook import Delivery, DeliveryState, delivery_key
@@ -24,24 +24,20 @@ PublishedExecutions = Callable[[str, str], Awaitable[AbstractSet[str]]]
 _UNDECIDED = DeliveryState.RECEIVED
 
 
-class OpenWorks(Protocol):
-    """The works of open jobs."""
+class WorkQueries(Protocol):
+    """Queries on works and their results."""
 
-    async def waiting(self, course: str, assignment: str) -> list[HandedIn]:
-        """Return the works of jobs that have not ended, of all students."""
-
-
-class WorkQueries(OpenWorks, Protocol):
-    """Queries on works and their results. Without ``students`` they are for all of an assignment."""
-
-    async def receipts(self, course: str, assignment: str, students: Sequence[str] | None = None) -> list[Receipt]:
+    async def receipts(self, course: str, assignment: str, among: Among) -> list[Receipt]:
         """Return the receipts of uploads, in any order."""
 
-    async def results(self, course: str, assignment: str, students: Sequence[str] | None = None) -> list[Result]:
+    async def results(self, course: str, assignment: str, among: Among) -> list[Result]:
         """Return the results of works, in any order; a work has one for each generation of each of its jobs.
 
         Those that a recorder of an earlier version has stored are left out.
         """
+
+    async def waiting(self, course: str, assignment: str) -> list[HandedIn]:
+        """Return the works of jobs that have not ended, of all students."""
 
 
 class DeliveriesById(Protocol):
@@ -67,6 +63,7 @@ class WorkReads:
         settings: AssignmentSettings,
         *,
         students: Sequence[str] | None = None,
+        cuts: Sequence[str] = (),
         published: PublishedExecutions,
     ) -> list[Graded]:
         """Return the works of an assignment.
@@ -76,13 +73,15 @@ class WorkReads:
             assignment: The assignment.
             settings: The assignment's settings.
             students: The students and groups whose works to return; all if None.
+            cuts: Names of students between which all are read in parts.
             published: Returns the executions of the published grades, which decide whether results of regrades count.
         """
         waiting = await self.works.waiting(course, assignment)  # first: a job that ends meanwhile has a result then
         if students is not None:
             waiting = [each for each in waiting if each.student in students]
+        among = Among(None if students is None else tuple(students), cuts=tuple(cuts))
         receipts, results = await asyncio.gather(
-            self.works.receipts(course, assignment, students), self.works.results(course, assignment, students)
+            self.works.receipts(course, assignment, among), self.works.results(course, assignment, among)
         )
         known = {each.handed_in.id for each in results if not each.handed_in.regrade} | {each.id for each in waiting}
         missing = [each for each in receipts if each.id not in known]

@@ -53,6 +53,8 @@ async def home(request: Request, _: Deps) -> Response:
     session = visitor(request)
     if session.kind is Kind.STUDENT:
         return redirected("/ui/me")
+    if session.kind is Kind.OPERATOR:
+        return redirected("/ui/ops")
     if len(session.courses) == 1:
         return redirected(f"/ui/c/{session.courses[0]}")
     return page(request, "home.html", courses=session.courses)

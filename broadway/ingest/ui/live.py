@@ -158,6 +158,9 @@ class Stream(Response):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        if scope["method"] == "HEAD":
+            await _write(send, b"", more=False)
+            return
         try:
             async with background(_until_gone(receive)):
                 await self._publish(send)

@@ -9,7 +9,7 @@ from starlette.routing import Route
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.deps import Deps, Handler
 from broadway.ingest.http.rights import Auth, takes
-from broadway.ingest.ui import courses, jobs, live, runs, sign_in, statics, students
+from broadway.ingest.ui import courses, jobs, live, operators, runs, sign_in, statics, students
 from broadway.ingest.ui.endpoint import NOTHING_HERE, page_route
 
 _COURSE = "/ui/c/{course:id}"
@@ -52,6 +52,10 @@ PAGES: Mapping[str, Mapping[str, Handler]] = {
     f"{_RUN}/cancel": {"POST": runs.cancel},
     _STUDENT: {"GET": students.home_for_staff},
     f"{_STUDENT}/a/{{assignment:id}}": {"GET": students.assignment_for_staff},
+    "/ui/ops": {"GET": operators.show},
+    "/ui/ops/live": {"GET": operators.live},
+    "/ui/ops/graders/{grader:id}/{order:id}": {"POST": operators.order},
+    "/ui/ops/dead/{letter}": {"POST": operators.discard},
     "/ui/{rest:path}": {"GET": nowhere, "POST": nowhere},
 }
 

@@ -1,5 +1,6 @@
 """`/ui/me` and `/ui/c/…/s/…`: a student's assignments and submissions, and handing in files."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -7,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.domain.access import Kind
+from broadway.domain.job import Job
 from broadway.domain.status_line import StatusLine, Tone, facts_of, of_points, status_of
 from broadway.domain.visibility import Role, Standing, seen_points
 from broadway.domain.webhook import DeliveryState
@@ -57,11 +59,12 @@ class Shown:
 
     standing: StudentStanding
     state: Standing
+    of_class: Sequence[Job]
 
     def status(self, work: HandedInWork) -> StatusLine:
         """Return the status of a submission for its student."""
         if work.job is not None:
-            return status_of(facts_of(work.job), Role.STUDENT)
+            return self.status_of_job(work.job)
         if work.delivery is None:
             return StatusLine(Tone.WAITING, "handed in", "It is graded with those of the whole class.")
         if work.is_taken:
@@ -69,15 +72,21 @@ class Shown:
             return StatusLine(Tone.NEUTRAL, "superseded") if is_superseded else StatusLine(Tone.WAITING, "queued")
         return StatusLine(Tone.STUDENT, "not graded", work.delivery.reason)
 
-    def score(self, work: HandedInWork) -> str:
-        """Return the points of a submission, as far as its student may see them."""
-        attempt = graded_attempt(work.job) if work.job else None
+    def status_of_job(self, job: Job) -> StatusLine:
+        """Return the status of a job for its student."""
+        return status_of(facts_of(job), Role.STUDENT)
+
+    def score(self, job: Job | None) -> str:
+        """Return the points of a job, as far as its student may see them."""
+        attempt = graded_attempt(job) if job else None
         marks = attempt.marks if attempt else None
         return of_points(*seen_points(marks, Role.STUDENT, self.state)) if marks else ""
 
 
 async def _shown(deps: Deps, place: Place, standing: StudentStanding) -> Shown:
-    return Shown(standing, await deps.reads.standings.of_report(place.course, standing.assignment, place.student))
+    state = await deps.reads.standings.of_report(place.course, standing.assignment, place.student)
+    of_class = await deps.reads.class_jobs.of_student(place.course, standing.assignment, standing.member.names)
+    return Shown(standing, state, of_class)
 
 
 @takes(Auth.STUDENT)

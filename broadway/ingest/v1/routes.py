@@ -6,6 +6,7 @@ from starlette.routing import BaseRoute, WebSocketRoute
 
 from broadway.ingest.http import endpoint
 from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.event_stream import HEADERS
 from broadway.ingest.v1 import assignments, jobs, polling, runs, sockets, stream, workers
 
 
@@ -21,7 +22,7 @@ def routes(deps: Deps) -> list[BaseRoute]:
         route(f"{v1}/grading_job_log/{{course:id}}/{{job_id:id}}", GET=jobs.read_log),
         route(f"{v1}/queue/{{course:id}}/length", GET=jobs.queue_length),
         route(f"{v1}/queue/{{course:id}}/{{job_id:id}}/position", GET=jobs.queue_position),
-        route(f"{v1}/stream/{{course:id}}/{{job_id:id}}", stream.HEADERS, GET=stream.stream),
+        route(f"{v1}/stream/{{course:id}}/{{job_id:id}}", HEADERS, GET=stream.stream),
         route(f"{v1}/worker/{{course:id}}/{{scope:scope}}", GET=workers.list_workers),
         route(f"{v1}/worker/{{worker_id:id}}", POST=polling.register),
         route(f"{v1}/grading_job/{{worker_id:id}}", GET=polling.poll, POST=polling.report),

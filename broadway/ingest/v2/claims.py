@@ -48,7 +48,7 @@ async def claim(request: Request, deps: Deps) -> Response:
     """
     body = await read(request, LateDayClaim, limit=deps.settings.max_body_size)
     course, assignment, student = course_of(request).id, request.path_params["assignment"], _claimant(request)
-    await deps.claims.claim(course, assignment, student, body.days, by_staff=_is_staff(request))
+    await deps.grades.claims.claim(course, assignment, student, body.days, by_staff=_is_staff(request))
     return await _standing(deps, course, assignment, student)
 
 
@@ -61,7 +61,7 @@ async def choose(request: Request, deps: Deps) -> Response:
     """
     body = await read(request, Choice, limit=deps.settings.max_body_size)
     course, assignment, student = course_of(request).id, request.path_params["assignment"], _claimant(request)
-    await deps.claims.choose(course, assignment, student, body.submission, by_staff=_is_staff(request))
+    await deps.grades.claims.choose(course, assignment, student, body.submission, by_staff=_is_staff(request))
     return await _standing(deps, course, assignment, student)
 
 

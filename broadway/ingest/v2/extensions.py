@@ -12,6 +12,7 @@ from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of, principal_of
 from broadway.ingest.http.bodies import InvalidBodyError, read
 from broadway.ingest.http.deps import Deps
+from broadway.ingest.http.rights import nothing
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
 from broadway.ingest.v2.views.extensions import extension_view, preview_view
 from broadway.messages.resources.base import Page
@@ -47,17 +48,13 @@ async def list_extensions(request: Request, deps: Deps) -> Response:
     return answered(Page[ExtensionView](items=items, next=page.next))
 
 
-async def _before_adding(request: Request, deps: Deps) -> Any:
-    """Return nothing: extensions are only added, and the earlier one of the target stays stored."""
-
-
 @operation(
     ExtensionView,
     status=201,
     also={200: ExtensionView},
     body=ExtensionOrder,
     refusals=(409, 422),
-    before=_before_adding,
+    before=nothing,
 )
 async def add(request: Request, deps: Deps) -> Response:
     """Add an extension; from then on it replaces an earlier one of its target.
@@ -68,7 +65,7 @@ async def add(request: Request, deps: Deps) -> Response:
     course, assignment = course_of(request).id, request.path_params["assignment"]
     order = await read(request, ExtensionOrder, limit=deps.settings.max_body_size)
     _demand_times(order)
-    added = await deps.extensions.add(course, assignment, order, by=principal_of(request).name)
+    added = await deps.grades.extensions.add(course, assignment, order, by=principal_of(request).name)
     view = extension_view(added.extension, is_in_force=True, warning=added.warning)
     return answered(view, 201 if added.is_new else 200)
 
@@ -78,7 +75,7 @@ async def preview(request: Request, deps: Deps) -> Response:
     """Preview an extension: the times of its students before and after it. Nothing is stored."""
     order, (course, assignment) = query_of(request, ExtensionOrder), await _place(request, deps)
     _demand_times(order)
-    await deps.extensions.check(course, assignment, order)
+    await deps.grades.extensions.check(course, assignment, order)
     return answered(preview_view(await deps.reads.extensions.preview(course, assignment, order)))
 
 
@@ -95,7 +92,9 @@ async def withdraw(request: Request, deps: Deps) -> Response:
     """Withdraw the extension of a target: the assignment's own times hold again for it."""
     query = query_of(request, WithdrawalQuery)
     course, assignment, by = course_of(request).id, request.path_params["assignment"], principal_of(request).name
-    found = await deps.extensions.withdraw(course, assignment, query.target, query.name, reason=query.reason, by=by)
+    found = await deps.grades.extensions.withdraw(
+        course, assignment, query.target, query.name, reason=query.reason, by=by
+    )
     return answered(extension_view(found, is_in_force=False))
 
 

@@ -75,7 +75,7 @@ async def adjust(request: Request, deps: Deps) -> Response:
         raise Refused(404, NO_SUCH_ASSIGNMENT)
     body = await read(request, AdjustBody, limit=deps.settings.max_body_size)
     by, key = principal_of(request).name, idempotency_key(request)
-    made = await deps.grade_adjusting.adjust(course, assignment, body.items, by=by, key=key)
+    made = await deps.grades.adjusting.adjust(course, assignment, body.items, by=by, key=key)
     return answered(AdjustmentsView(items=[adjustment_view(each) for each in made]), 201)
 
 
@@ -92,7 +92,7 @@ async def withdraw(request: Request, deps: Deps) -> Response:
     """Withdraw an adjustment. It stays in the list, with the name of the token that withdrew it."""
     reason = query_of(request, WithdrawQuery).reason
     course, path, by = course_of(request).id, request.path_params, principal_of(request).name
-    withdrawn = await deps.grade_adjusting.withdraw(
+    withdrawn = await deps.grades.adjusting.withdraw(
         course, path["assignment"], path["adjustment"], by=by, reason=reason
     )
     return answered(adjustment_view(withdrawn))

@@ -28,7 +28,9 @@ from broadway.messages.resources.grade_queries import ExportQuery, ImportQuery, 
 from broadway.messages.resources.grade_sheets import ExportView, ImportView, MergeView
 
 
-@operation(ExportView, query=ExportQuery, refusals=(416, 422), load=Load.LARGE)
+@operation(
+    ExportView, query=ExportQuery, returns=("text/csv", "application/x-ndjson"), refusals=(416, 422), load=Load.LARGE
+)
 async def export(request: Request, deps: Deps) -> Response:
     """Download the grades of an assignment as a new file.
 
@@ -62,7 +64,14 @@ async def export(request: Request, deps: Deps) -> Response:
     return attachment(request, name=name, size=size, tag=tag, content=content, media_type=media_type, more=more)
 
 
-@operation(MergeView, query=MergeQuery, refusals=(400, 408, 413, 415, 422), before=nothing)
+@operation(
+    MergeView,
+    query=MergeQuery,
+    sends="text/csv",
+    returns=("text/csv",),
+    refusals=(400, 408, 413, 415, 422),
+    before=nothing,
+)
 async def merge(request: Request, deps: Deps) -> Response:
     """Merge grades into a column of the file that a learning management system has exported.
 
@@ -98,6 +107,7 @@ async def merge(request: Request, deps: Deps) -> Response:
     ImportView,
     operation_id="grade_sheets_import",
     query=ImportQuery,
+    sends="text/csv",
     refusals=(400, 408, 409, 413, 415, 422),
     before=nothing,
 )
@@ -115,7 +125,7 @@ async def import_(request: Request, deps: Deps) -> Response:
     if query.apply:
         decisions = decisions_of(found.plan, reason=query.reason)
         if decisions:
-            await deps.grade_adjusting.adjust(course, assignment, decisions, by=principal_of(request).name)
+            await deps.grades.adjusting.adjust(course, assignment, decisions, by=principal_of(request).name)
     return answered(import_view(found, is_applied=query.apply))
 
 

@@ -115,7 +115,7 @@ async def publish(request: Request, deps: Deps) -> Response:
     course, assignment = await _assignment(request, deps)
     body = await read(request, PublishBody, limit=deps.settings.max_body_size)
     order = PublishOrder(body.based_on, principal_of(request).name, body.reason, body.note, idempotency_key(request))
-    version = await deps.grade_changes.publish_draft(course, assignment, order)
+    version = await deps.grades.books.publish_draft(course, assignment, order)
     return answered(version_view(version, published=version.number))
 
 
@@ -129,7 +129,7 @@ async def undo(request: Request, deps: Deps) -> Response:
     body = await read(request, UndoBody, limit=deps.settings.max_body_size)
     by, key = principal_of(request).name, idempotency_key(request)
     order = Undo(body.based_on, body.to, by, body.reason, body.note, key)
-    version = await deps.grade_changes.undo(course, assignment, order)
+    version = await deps.grades.books.undo(course, assignment, order)
     return answered(version_view(version, published=version.number))
 
 

@@ -19,7 +19,6 @@ _SECRET = {"Cache-Control": "no-store"}
 
 @operation(
     LinksView,
-    status=201,
     body=LinksRequest,
     is_body_optional=True,
     auth=(Auth.COURSE,),
@@ -35,13 +34,13 @@ async def add_for_students(request: Request, deps: Deps) -> Response:
         raise Refused(404, NO_ROSTER)
     students, by = [entry.student for entry in roster.students], principal_of(request)
     made = await deps.sign_in.links.add(course.id, students, days=body.expires_in_days, replace=body.replace, by=by)
-    return answered(LinksView(items=[_view(each) for each in made]), 201, _SECRET)
+    return answered(LinksView(items=[_view(each) for each in made]), headers=_SECRET)
 
 
-@operation(LinkView, status=201, auth=(Auth.OPERATOR,), before=nothing)
+@operation(LinkView, auth=(Auth.OPERATOR,), before=nothing)
 async def add_for_operator(request: Request, deps: Deps) -> Response:
     """Make a link with which an operator signs in once, within an hour; this answer alone contains it."""
-    return answered(_view(await deps.sign_in.links.add_for_operator(by=principal_of(request))), 201, _SECRET)
+    return answered(_view(await deps.sign_in.links.add_for_operator(by=principal_of(request))), headers=_SECRET)
 
 
 def _view(issued: Issued) -> LinkView:

@@ -35,6 +35,8 @@ class Operation:
     headers: Mapping[str, str] = field(default_factory=dict)  # request headers, each with its description
     refusals: frozenset[int] = frozenset()
     operation_id: str | None = None  # the handler's module and name by default
+    sends: str | None = None  # the media type of a body that is a file
+    returns: tuple[str, ...] = ()  # the media types of answers that are files
 
 
 class PageQuery(BaseModel):
@@ -190,7 +192,7 @@ def _entry(path: str, method: str, handler: Callable[..., Any], spec: Operation,
         "tags": [_tag(path)],
         "parameters": [*_path_parameters(path), *_query_parameters(spec), *_header_parameters(spec)],
         "responses": {
-            **{str(status): _response(status, model, names) for status, model in spec.answers.items()},
+            **{str(status): _response(status, model, names, spec.returns) for status, model in spec.answers.items()},
             **{str(status): _refusal(status, why, names) for status, why in _refusals(path, spec).items()},
         },
     }
@@ -203,13 +205,16 @@ def _entry(path: str, method: str, handler: Callable[..., Any], spec: Operation,
             "required": not spec.is_body_optional,
             "content": {"application/json": {"schema": {"$ref": SCHEMAS + names[spec.body]}}},
         }
+    elif spec.sends:
+        entry["requestBody"] = {"required": True, "content": {spec.sends: {}}}
     return entry
 
 
-def _response(status: int, model: type[BaseModel] | None, names: _Names) -> dict[str, Any]:
+def _response(status: int, model: type[BaseModel] | None, names: _Names, files: Iterable[str]) -> dict[str, Any]:
     response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     if model:
-        response["content"] = {"application/json": {"schema": {"$ref": SCHEMAS + names[model]}}}
+        content: dict[str, Any] = {"application/json": {"schema": {"$ref": SCHEMAS + names[model]}}}
+        response["content"] = content | {media_type: {} for media_type in files}
     if status == HTTPStatus.CREATED:
         response["headers"] = _LOCATION
     return response
@@ -292,6 +297,7 @@ _RESOURCES = frozenset(
         "report",
         "files",
         "hooks",
+        "callbacks",
         "deliveries",
         "roster",
         "settings",
@@ -300,6 +306,8 @@ _RESOURCES = frozenset(
         "dead-letters",
         "tokens",
         "student-tokens",
+        "student-links",
+        "sign-in-links",
         "audit",
         "whoami",
         "join-tokens",

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,7 +14,7 @@ from broadway.ingest.commands.regrade import RegradePublication
 from broadway.ingest.commands.start import NO_SUCH_ASSIGNMENT
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of, principal_of
-from broadway.ingest.http.bodies import idempotency_key, read
+from broadway.ingest.http.bodies import Nothing, idempotency_key, read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.representations import CONDITION, unchanged
 from broadway.ingest.http.rights import Load, nothing
@@ -39,12 +39,6 @@ class RowsQuery(PageQuery):
     """The query of a list of rows."""
 
     category: Category | None = Field(default=None, description="return only rows of this category")
-
-
-class Nothing(BaseModel):
-    """An empty body."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 async def _before(request: Request, deps: Deps) -> Any:
@@ -73,7 +67,7 @@ async def create(request: Request, deps: Deps) -> Response:
         raise Refused(404, NO_SUCH_ASSIGNMENT)
     order = RegradeOrder(Select(body.select), tuple(body.submissions), body.control_percent, body.reason)
     by, key = principal_of(request).name, idempotency_key(request)
-    regrade, is_new = await deps.regrades.start(course, assignment, order, by=by, key=key)
+    regrade, is_new = await deps.grades.regrades.start(course, assignment, order, by=by, key=key)
     location = f"/api/v2/courses/{course.id}/regrades/{regrade.id}"
     return answered(await _view(regrade, deps), 201 if is_new else 200, {"Location": location})
 
@@ -97,9 +91,11 @@ async def show(request: Request, deps: Deps) -> Response:
 async def list_rows(request: Request, deps: Deps) -> Response:
     """List the students of a regrade with the old and the new grade, the worst category first."""
     query, regrade = query_of(request, RowsQuery), await _own(request, deps)
-    diff = await _diff(regrade, deps)
-    if diff is None:
+    if regrade.state not in _COMPARED:
         raise Refused(409, NOT_READY)
+    reads = deps.reads.regrades
+    # The first page is that of this moment, and the pages after it are of the same reading.
+    diff = await (reads.recent_diff(regrade) if query.after else reads.diff(regrade))
     rows = [row for row in diff.rows if query.category in (None, row.category)]
     start = _start(query.after)
     items = [regrade_row(regrade.course, row) for row in rows[start : start + query.limit]]
@@ -115,7 +111,7 @@ async def refresh(request: Request, deps: Deps) -> Response:
     """
     regrade = await _own(request, deps)
     await read(request, Nothing, limit=deps.settings.max_body_size, optional=True)
-    return answered(await _view(await deps.regrades.refresh(regrade), deps))
+    return answered(await _view(await deps.grades.regrades.refresh(regrade), deps))
 
 
 @operation(RegradeView, body=RegradePublish, refusals=(409, 422), headers=_KEYS, before=_before)
@@ -135,7 +131,7 @@ async def publish(request: Request, deps: Deps) -> Response:
         by=principal_of(request).name,
         key=idempotency_key(request),
     )
-    published, _ = await deps.regrades.publish(regrade, order)
+    published, _ = await deps.grades.regrades.publish(regrade, order)
     return answered(await _view(published, deps))
 
 
@@ -144,7 +140,7 @@ async def discard(request: Request, deps: Deps) -> Response:
     """Discard a regrade: cancel its jobs, and remove its reports and logs. The grade book stays as it is."""
     regrade = await _own(request, deps)
     await read(request, Nothing, limit=deps.settings.max_body_size, optional=True)
-    return answered(await _view(await deps.regrades.discard(regrade, by=principal_of(request).name), deps))
+    return answered(await _view(await deps.grades.regrades.discard(regrade, by=principal_of(request).name), deps))
 
 
 async def _own(request: Request, deps: Deps) -> Regrade:

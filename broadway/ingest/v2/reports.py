@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.domain.access import Kind
+from broadway.domain.job import Job
 from broadway.domain.submission import student_of
 from broadway.domain.visibility import Role
 from broadway.ingest.http.answers import CORS, Refused
@@ -42,10 +43,7 @@ async def describe(request: Request, deps: Deps) -> Response:
     """
     query, principal = query_of(request, ReportQuery), principal_of(request)
     job = await own_job(request, deps, missing=404)
-    student = student_of((await deps.reads.jobs.with_stages(job)).stages)
-    is_own = await may_read(request, deps, job.assignment, student or "")
-    if not is_own or (principal.kind is Kind.STUDENT and not await deps.reads.regrades.is_published(job)):
-        raise Refused(404, JOB_NOT_FOUND)
+    student = await demand_readable(request, deps, job)
     is_student = principal.kind is Kind.STUDENT or query.view == Role.STUDENT.value
     role = Role.STUDENT if is_student else Role.STAFF
     reader = principal.student or student or ""
@@ -67,3 +65,15 @@ async def download(request: Request, deps: Deps) -> Response:
     return Response(
         found[1], media_type="application/octet-stream", headers={**CORS, **SAFE, "Content-Disposition": "attachment"}
     )
+
+
+async def demand_readable(request: Request, deps: Deps, job: Job) -> str | None:
+    """Return the student or group of a job whose report and log the token of a request may read.
+
+    Raises:
+        Refused: 404, the job is another student's.
+    """
+    student = student_of((await deps.reads.jobs.with_stages(job)).stages)
+    if not await may_read(request, deps, job.assignment, student or ""):
+        raise Refused(404, JOB_NOT_FOUND)
+    return student

@@ -27,7 +27,7 @@ class SheetFile(View):
         return b64decode(self.content, validate=True)
 
 
-class LeftOutView(View):
+class LeftOutStudent(View):
     """A student whose grade is not in a file, with the reason."""
 
     student: str
@@ -58,7 +58,7 @@ class SheetView(View):
     version_at: datetime | None = Field(description="the time at which the version was made")
     complete: bool = Field(description="whether every student has a counterpart, and every grade is known")
     errors: int = Field(description="the number of students without a grade for an error of the infrastructure")
-    held: list[LeftOutView] = Field(description="the first students without a grade to write")
+    held: list[LeftOutStudent] = Field(description="the first students without a grade to write")
     notes: list[str] = Field(description="facts to check before the file goes on")
 
 
@@ -67,7 +67,7 @@ class ExportView(SheetView):
 
     file: SheetFile
     counts: dict[str, int]
-    left_out: list[LeftOutView] = Field(description="the first students that the file could not name")
+    left_out: list[LeftOutStudent] = Field(description="the first students that the file could not name")
 
 
 class MergeView(SheetView):
@@ -79,7 +79,7 @@ class MergeView(SheetView):
     column: str
     counts: dict[str, int]
     changes: list[ChangeView] = Field(description="the first changed cells")
-    unmatched_students: list[LeftOutView]
+    unmatched_students: list[LeftOutStudent]
     unmatched_rows: list[UnmatchedRowView]
 
 
@@ -101,6 +101,6 @@ class ImportView(View):
     applied: bool
     counts: dict[str, int]
     changes: list[AdjustmentPreview] = Field(description="the first changes that can be made, or were made")
-    obstacles: list[LeftOutView] = Field(description="the first changes that must not be made; one of them stops all")
+    obstacles: list[LeftOutStudent] = Field(description="the first changes that must not be made; one stops all")
     unknown: list[UnmatchedRowView] = Field(description="the first rows of students without a grade")
-    absent: list[LeftOutView] = Field(description="the first students that the sheet does not name")
+    absent: list[LeftOutStudent] = Field(description="the first students that the sheet does not name")

@@ -67,6 +67,21 @@ class StageView(View):
     )
 
 
+class WaitView(View):
+    """The estimated seconds until a job starts; the start is likely at most ``error`` seconds earlier or later."""
+
+    seconds: float
+    error: float
+
+
+class QueueView(View):
+    """The place of a waiting job: the number of jobs ahead of it, and the estimated wait, null if it is unknown."""
+
+    ahead: int
+    wait: WaitView | None
+    text: str
+
+
 class JobView(JobSummary):
     """A job with its times, all attempts, the usage of each stage, and its scores.
 
@@ -81,6 +96,7 @@ class JobView(JobSummary):
     executions: list[AttemptView]
     stages: list[StageView]
     results: str | None
+    queue: QueueView | None = Field(default=None, description="its place; null unless it waits for its first start")
 
 
 class LogLine(View):
@@ -98,3 +114,4 @@ class LogView(View):
     job: str
     lines: list[LogLine]
     error: str
+    attempt: str | None = Field(default=None, description="the id of the attempt whose log it is, if it has one")

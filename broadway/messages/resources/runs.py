@@ -45,7 +45,6 @@ class RunView(View):
         "ended as an infrastructure error"
     )
     trigger: TriggerView | None
-    regrade: str | None = Field(default=None, description="regrade that the run is a part of")
     order: str | None = Field(
         default=None, description="the order that is being carried out: cancel, supersede or rerun; null without one"
     )

@@ -65,7 +65,7 @@ class AuditView(View):
 
     id: str
     at: datetime
-    kind: str = Field(description="staff, query, student or operator")
+    kind: str = Field(description="staff, query, student, operator or service")
     name: str
     address: str
     operation: str

@@ -100,6 +100,16 @@ def test_no_grade_is_no_zero(status: EntryStatus, missing: Missing, before: str,
     assert found == f"{after}|1|2"
 
 
+@pytest.mark.parametrize(("missing", "noted"), [(Missing.LEAVE, 1), (Missing.BLANK, 0), (Missing.ZERO, 0)])
+def test_the_cells_that_stay_for_want_of_a_submission_are_counted(missing: Missing, noted: int) -> None:
+    data = Export("", CANVAS, "utf-8").data("5", "5", "5")
+
+    merged = merge(data, CLASS, MergeChoice(column="mp1", missing=missing))
+
+    note = "students without a submission that counts, whose cells stay as they are: 1"
+    assert merged.notes == [note] * noted
+
+
 @pytest.mark.parametrize("score", ["7.2000008", "0.123456789012345678901234567890123456789", f"{2**54}"])
 def test_a_grade_is_written_with_all_its_digits(score: str) -> None:
     data = Export("", MOODLE, "utf-8").data("-", "-", "-")

@@ -102,6 +102,13 @@ def test_moodle() -> None:
     assert written.notes == ["Moodle refuses the file if a score is above 100, unless the site allows it"]
 
 
+def test_moodle_stops_at_students_without_the_identifier_by_which_it_compares() -> None:
+    written = moodle([ADA, BOB, CYD], MP1)
+
+    (note,) = written.notes
+    assert note.startswith("students without email: 1, without sis_id: 1; Moodle stops at the first student without")
+
+
 def test_brightspace() -> None:
     assert lines(brightspace([FULL, CYD], MP1, missing=Missing.ZERO)) == [
         "OrgDefinedId,Username,mp1 Points Grade <Numeric MaxPoints:20>,End-of-Line Indicator",

@@ -34,7 +34,7 @@ from broadway.ingest.commands.grades import (
 )
 from broadway.ingest.commands.limits import RejectedError
 from broadway.ingest.commands.submit import KeyReusedError
-from broadway.ingest.composition import standing_reads
+from broadway.ingest.grade_composition import standing_reads
 from broadway.lifecycle.grade_books import changed_by, history
 from broadway.mongo.store import Store
 from broadway.runtime.crashpoints import VARIABLE, CrashPointError, Point, arm
@@ -61,7 +61,7 @@ async def group(store: Store, course: str) -> Class:
 
 @pytest.fixture
 def changes(store: Store, group: Class) -> GradeChanges:
-    return GradeChanges(store.grade_books, group.reads)
+    return GradeChanges(store.grades.books, group.reads)
 
 
 @pytest.fixture
@@ -79,12 +79,12 @@ async def published(group: Class) -> dict[str, str]:
 
 
 async def numbers(group: Class) -> list[int]:
-    return [each.number for each in await history(group.store.grade_books, group.course, group.assignment, limit=99)]
+    return [each.number for each in await history(group.store.grades.books, group.course, group.assignment, limit=99)]
 
 
 async def test_a_class_is_published_undone_and_published_again(store: Store, course: str, database: Database) -> None:
     """200 students; the second publication changes one, and shares the chunks of the others."""
-    group, books = Class(store, course), store.grade_books
+    group, books = Class(store, course), store.grades.books
     await group.prepare(STUDENTS, SETTINGS)
     await group.hand_in(*(HandIn(each, DUE - timedelta(hours=1), score=str(n % 11)) for n, each in enumerate(STUDENTS)))
     changes = GradeChanges(books, group.reads)
@@ -128,7 +128,7 @@ async def test_of_two_publishers_one_wins_and_the_other_is_told(
         )
         (won,) = [each for each in results if isinstance(each, Version)]
         (lost,) = [each for each in results if isinstance(each, BookMovedError)]
-        pointer = await store.grade_books.published(group.course, "mp1")
+        pointer = await store.grades.books.published(group.course, "mp1")
         assert pointer is not None
         assert (pointer.version, pointer.by) == (won.number, won.by)
         assert lost.present == pointer or lost.present is None  # None: told before the first one was published
@@ -184,7 +184,7 @@ async def test_after_a_crash_another_publisher_takes_the_next_number(
 async def test_the_first_publication_can_be_undone(store: Store, group: Class, changes: GradeChanges) -> None:
     await changes.publish_draft(group.course, "mp1", PublishOrder(0))
     made = await changes.undo(group.course, "mp1", Undo(1))
-    pointer = await store.grade_books.published(group.course, "mp1")
+    pointer = await store.grades.books.published(group.course, "mp1")
     assert (made.students, pointer and pointer.is_visible) == (0, False)
     assert (await changes.undo(group.course, "mp1", Undo(2))).students == 2  # an undo can be undone, too
 
@@ -236,7 +236,7 @@ def _points(draft: Any) -> dict[str, str]:
 
 
 async def test_an_adjustment_is_in_the_draft_until_it_is_withdrawn(group: Class) -> None:
-    adjusting = GradeAdjusting(group.store.grade_adjustments)
+    adjusting = GradeAdjusting(group.store.grades.adjustments)
     orders = [
         AdjustmentOrder(student="ada", points=Decimal("1.5"), reason="a test was wrong"),
         AdjustmentOrder(student="bob", kind=AdjustmentKind.EXCUSED, reason="was ill"),
@@ -261,7 +261,7 @@ async def test_an_adjustment_is_in_the_draft_until_it_is_withdrawn(group: Class)
 
 
 async def test_the_adjustments_of_a_student_are_bounded(group: Class) -> None:
-    adjusting = GradeAdjusting(group.store.grade_adjustments)
+    adjusting = GradeAdjusting(group.store.grades.adjustments)
     order = AdjustmentOrder(student="ada", points=Decimal(1), reason="more")
     await adjusting.adjust(group.course, "mp1", [order] * MAX_OF_STUDENT, by="ana")
     with pytest.raises(RejectedError, match="ada would have more than 50 adjustments"):

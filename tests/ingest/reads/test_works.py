@@ -17,7 +17,7 @@ from broadway.domain.job import Outcome
 from broadway.domain.originals import Reported, StageReport
 from broadway.domain.report import Report, Source
 from broadway.domain.webhook import Delivery, DeliveryState, delivery_key
-from broadway.ingest.composition import grade_reads
+from broadway.ingest.grade_composition import grade_reads
 from broadway.ingest.reads.recent_works import RecentWorks
 from broadway.mongo.store import Store
 
@@ -107,7 +107,7 @@ async def test_an_upload_without_a_job_is_settled_by_its_delivery(
 
 
 async def test_recent_works_have_results_that_come_later(store: Store, group: Class) -> None:
-    recent = grade_reads(store, RecentWorks(store.graded_works))
+    recent = grade_reads(store, RecentWorks(store.grades.works))
 
     async def points() -> list[str]:
         return [str(each.grade.points) for each in (await recent.draft(group.course, "mp1")).entries]

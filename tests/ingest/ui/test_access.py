@@ -89,6 +89,9 @@ async def test_a_page_admits_its_declared_sessions_only(
         "assignment": "mp1",
         "path": "main.c",
         "rest": "nothing",
+        "grader": "nothing",
+        "order": "pause",
+        "letter": "0" * 24,
         "token": "bwl_" + "x" * 43,
     }
     url = re.sub(r"\{(\w+)(?::\w+)?\}", lambda part: parts[part[1]], path)

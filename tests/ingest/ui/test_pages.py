@@ -1,14 +1,23 @@
 """Pages over HTTP, without a browser: contents, and the parts that a student may see."""
 
 import asyncio
+import contextlib
 import re
+from collections.abc import Callable
+from secrets import token_hex
+from urllib.parse import quote
 
 from graded import REPORT, REPORTED, World, results
-from harness import until
+from harness import Client, until
 from visitors import Visitor
 
+from broadway.domain.access import SecretPrefix, new_secret
+from broadway.domain.grader import GraderMode
 from broadway.domain.job import Outcome
 from broadway.domain.originals import Reported
+from broadway.messages.http import IDENTITY_HEADER
+
+Visitors = Callable[[str], contextlib.AbstractAsyncContextManager[Visitor]]
 
 
 async def test_staff_go_from_the_course_over_its_run_to_a_result(world: World, staff: Visitor) -> None:
@@ -88,6 +97,22 @@ async def test_an_upload_on_the_page_leads_to_its_result(world: World, ada: Visi
     assert "is not a name inside the submission" in refused.text
 
 
+async def test_a_student_finds_the_results_of_runs_for_the_class(world: World, ada: Visitor) -> None:
+    await world.finish("ada", results(REPORTED))
+    link = f'href="/ui/j/{world.jobs["ada"]}"'
+    for path in ("/ui/me", "/ui/me/a/mp1"):
+        page = await ada.text(path)
+        assert link in page
+        assert "graded" in page
+        assert "1.5" not in page  # a test is hidden
+        assert world.jobs["bob"] not in page
+    await world.ask("assignments/mp1/settings", "PUT", json={"points": 3})
+    open_ = REPORT.model_copy(update={"tests": REPORT.tests[:1]})
+    await world.ask(f"jobs/{world.jobs['ada']}/rerun", "POST", json={})
+    await world.finish("ada", results(Reported(report=open_)))
+    assert "1.5 of 3" in await ada.text("/ui/me")
+
+
 async def test_orders_of_staff_are_in_the_audit_log(world: World, staff: Visitor) -> None:
     await world.finish("ada", results(REPORTED))
     job = f"/ui/j/{world.jobs['ada']}"
@@ -98,17 +123,12 @@ async def test_orders_of_staff_are_in_the_audit_log(world: World, staff: Visitor
     assert (await staff.post(f"{run}/cancel")).status_code == 422
     assert (await staff.post(f"{run}/cancel", {"sure": "yes"})).status_code == 303
 
-    async def recorded() -> set[str]:
-        page = await world.opened.store.audit.latest(
-            course=world.course, name=None, operation=None, before=None, limit=50
-        )
-        return {record.operation for record in page}
+    async def are_recorded() -> bool:
+        audit = world.opened.store.audit
+        page = await audit.latest(course=world.course, name=None, operation=None, before=None, limit=50)
+        return {"ui.rerunJob", "ui.cancelRun"} <= {record.operation for record in page}
 
-    assert await until(lambda: _has(recorded))
-
-
-async def _has(recorded: object) -> bool:
-    return {"ui.rerunJob", "ui.cancelRun"} <= await recorded()  # type: ignore[operator]
+    await until(are_recorded)
 
 
 async def test_attempts_have_addresses(world: World, staff: Visitor) -> None:
@@ -142,3 +162,48 @@ async def test_many_visitors_at_once_are_all_answered(world: World, staff: Visit
     )
     assert {answer.status_code for answer in answers} == {200}
     assert set(await asyncio.gather(*(first_bytes(f"{run}/live") for _ in range(40)))) == {200}
+
+
+async def test_operators_see_graders_and_give_them_orders(client: Client, visit: Visitors, world: World) -> None:
+    name = f"g-{token_hex(4)}"
+    joined = await client.http.post(
+        f"/api/v2/graders/{name}",
+        json={"hostname": "<b>host</b>"},
+        headers={"Authorization": "Bearer cluster-token", IDENTITY_HEADER: new_secret(SecretPrefix.GRADER)},
+    )
+    assert joined.status_code == 200, joined.text
+    async with visit("operator-token") as operator:
+        page = await operator.text("/ui/ops")
+        assert "&lt;b&gt;host&lt;/b&gt;" in page
+        assert f"/ui/ops/graders/{name}/pause" in page
+        assert (await operator.post(f"/ui/ops/graders/{name}/pause")).status_code == 303
+        assert f"/ui/ops/graders/{name}/resume" in await operator.text("/ui/ops")
+        assert (await operator.post(f"/ui/ops/graders/{name}/slots", {"slots": "7"})).status_code == 303
+        for wrong in ("0", "-1", "x", "9999", ""):
+            assert (await operator.post(f"/ui/ops/graders/{name}/slots", {"slots": wrong})).status_code == 422
+        assert (await operator.post(f"/ui/ops/graders/{name}/explode")).status_code == 404
+        stored = await world.opened.store.graders.get(name)
+        assert stored is not None
+        assert (stored.order.mode, stored.order.slots) == (GraderMode.PAUSED, 7)
+
+
+async def test_operators_discard_a_dead_letter_after_a_second_question(visit: Visitors, world: World) -> None:
+    letters, subject = world.opened.store.dead_letters, f"subject-{token_hex(4)}"
+    await letters.put(message_id=subject, subject=subject, queue="q", reason="<i>why</i>", body=b"secret body")
+    async with visit("operator-token") as operator:
+        page = await operator.text("/ui/ops")
+        assert "&lt;i&gt;why&lt;/i&gt;" in page
+        assert "secret body" not in page
+        letter = next(each for each in await letters.latest(50) if each.subject == subject)
+        path = f"/ui/ops/dead/{quote(letter.id, safe='')}"
+        assert path in page
+        assert (await operator.post(path)).status_code == 422
+        assert (await operator.post(path, {"sure": "yes"})).status_code == 303
+        assert subject not in await operator.text("/ui/ops")
+        assert (await operator.post(path, {"sure": "yes"})).status_code == 404
+
+
+async def test_the_head_of_a_stream_is_no_stream(world: World, staff: Visitor) -> None:
+    for path in (f"/ui/j/{world.jobs['ada']}/live", f"/ui/c/{world.course}/r/{world.run}/live"):
+        answer = await staff.http.head(path)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream")

@@ -18,6 +18,7 @@ from broadway.domain.grade import Grade, GradeStatus
 from broadway.domain.grade_book import BookEntry, MadeFrom, Published, Version, chunks_of
 from broadway.domain.sheets.cells import MAX_BYTES
 from broadway.domain.sheets.entries import EntryStatus
+from broadway.ingest.v2.docs_page import document
 from broadway.mongo.store import Store
 
 AT = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -51,7 +52,7 @@ class Desk:
         return await self.publish_grades(entries)
 
     async def publish_grades(self, grades: Sequence[Grade]) -> int:
-        books = self.store.grade_books
+        books = self.store.grades.books
         pointer = await books.published(self.course, "mp1")
         before = pointer.version if pointer else 0
         chunks = chunks_of([BookEntry(each, job=f"job-{each.student}") for each in grades])
@@ -327,7 +328,7 @@ async def test_the_changes_of_a_sheet_are_made_once_as_decisions(desk: Desk) -> 
     draft = (await desk.ask("grades/export?version=draft")).text.splitlines()
     assert draft[1].startswith("ada,18.25,20,graded,")
     assert draft[2].startswith("bob,,20,excused,")
-    stored = await desk.store.grade_adjustments.of_assignment(desk.course, "mp1")
+    stored = await desk.store.grades.adjustments.of_assignment(desk.course, "mp1")
     assert [(each.student, each.kind, each.reason) for each in stored] == [
         ("ada", "final", "bonus"),
         ("bob", "excused", "ill for weeks"),
@@ -345,7 +346,7 @@ async def test_a_sheet_of_a_grade_that_has_changed_since_changes_nothing(desk: D
 
     assert answer.status_code == 409, answer.text
     assert answer.json()["detail"] == "nothing is changed; ada: row 2: the grade is 19 now; export the grades again"
-    assert len(await desk.store.grade_adjustments.of_assignment(desk.course, "mp1")) == 1
+    assert len(await desk.store.grades.adjustments.of_assignment(desk.course, "mp1")) == 1
 
 
 async def test_a_merge_and_an_application_are_in_the_audit_log(desk: Desk) -> None:
@@ -362,3 +363,15 @@ async def test_a_merge_and_an_application_are_in_the_audit_log(desk: Desk) -> No
 
 async def _has(records: Callable[[], Awaitable[list[str]]], *operations: str) -> bool:
     return set(operations) <= set(await records())
+
+
+def test_the_description_of_the_api_has_the_files() -> None:
+    paths = document()["paths"]
+    base = "/api/v2/courses/{course}/assignments/{assignment}/grades"
+    merge, export = paths[f"{base}/merge"]["post"], paths[f"{base}/export"]["get"]
+
+    assert merge["requestBody"] == {"required": True, "content": {"text/csv": {}}}
+    assert {"application/json", "text/csv"} == set(merge["responses"]["200"]["content"])
+    assert "text/csv" in export["responses"]["200"]["content"]
+    (key,) = [each for each in merge["parameters"] if each["name"] == "key"]
+    assert (key["schema"]["type"], key["schema"]["maxItems"]) == ("array", 10)

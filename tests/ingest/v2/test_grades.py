@@ -105,7 +105,7 @@ async def test_the_policy_from_submissions_to_the_lines_of_published_grades(
     await earlier.prepare(["gus"], {"points": 10, "policy": before})
     await earlier.hand_in(HandIn("gus", datetime(2026, 11, 13, 12, tzinfo=UTC)))
     order = ExtensionOrder(target=Target.STUDENT, name="extended", add_days=5, reason="ill")
-    assert await store.extensions.add(course, "mp1", Extension("1", order, datetime.now(UTC)), number=1)
+    assert await store.grades.extensions.add(course, "mp1", Extension("1", order, datetime.now(UTC)), number=1)
 
     await staff.publish(0, note="Have a look.")
 

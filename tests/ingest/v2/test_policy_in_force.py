@@ -216,6 +216,8 @@ async def test_a_member_out_of_late_days_does_not_get_the_groups_late_submission
     ada, bob = [await mp1.standing(each) for each in ("ada", "bob")]
 
     assert [each["late_days"]["left"] for each in (ada, bob)] == [0, 2]
+    listed = (await mp1.ask("/students/ada/assignments")).json()["items"]
+    assert [(each["assignment"], each["late_days"]["left"]) for each in listed] == [("mp0", 2), ("mp1", 0)]
     assert [each["message"] for each in (ada, bob)] == [
         "it is graded, and does not count: it needs more late days than are left",
         "",

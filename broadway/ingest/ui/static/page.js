@@ -22,6 +22,13 @@ function swap(old, fresh) {
       details.open = before.open;
     }
   }
+  for (const field of old.querySelectorAll("form [name]")) {
+    const after = [...fresh.querySelectorAll(`[name="${field.name}"]`)].find((each) => each.form?.action === field.form.action);
+    if (after && (field.value !== field.defaultValue || field.checked !== field.defaultChecked)) {
+      after.value = field.value;
+      after.checked = field.checked;
+    }
+  }
   const focused = old.contains(document.activeElement) ? pathOf(old, document.activeElement) : null;
   old.replaceWith(fresh);
   if (focused) {
@@ -29,16 +36,20 @@ function swap(old, fresh) {
   }
 }
 
-/** Name an element by its id, or by its address among those of its part. */
+/** Name an element by its id, or by its own address or that of its form. */
 function pathOf(part, element) {
-  return element.id ? { id: element.id } : { href: element.getAttribute("href"), tag: element.localName };
+  return element.id ? { id: element.id } : { address: addressOf(element), tag: element.localName };
+}
+
+function addressOf(element) {
+  return element.getAttribute("href") ?? element.form?.action;
 }
 
 function find(part, named) {
   if (named.id) {
     return document.getElementById(named.id);
   }
-  return [...part.querySelectorAll(named.tag)].find((each) => each.getAttribute("href") === named.href);
+  return [...part.querySelectorAll(named.tag)].find((each) => addressOf(each) === named.address);
 }
 
 /** Follow the stream of a page while it is visible; go on where it was left. */
@@ -97,7 +108,7 @@ if (main && "EventSource" in window) {
   }
 }
 
-// A form is sent once: the button of one that is under way says so.
+// A form is sent once: the button of one that is under way says so. Orders on live pages are sent without a reload.
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.method !== "post" || event.defaultPrevented) {
@@ -109,7 +120,33 @@ document.addEventListener("submit", (event) => {
   }
   form.dataset.sent = "yes";
   form.querySelector("button")?.setAttribute("aria-busy", "true");
+  if (main?.contains(form)) {
+    event.preventDefault();
+    send(form);
+  }
 });
+
+/** Send a form; the answer of a page that is not this one, or of a refusal, is shown as a whole. */
+async function send(form) {
+  try {
+    const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+    const isHere = answer.ok && new URL(answer.url).pathname === location.pathname;
+    const given = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (isHere) {
+      replaceParts([...given.querySelectorAll("main > [id], #status-line")].map((each) => each.outerHTML).join(""));
+      delete form.dataset.sent;
+      form.querySelector("button")?.removeAttribute("aria-busy");
+    } else if (answer.ok) {
+      location.assign(answer.url);
+    } else {
+      main.replaceChildren(...given.querySelector("main").childNodes);
+      main.focus();
+    }
+  } catch {
+    delete form.dataset.sent;
+    form.submit();
+  }
+}
 window.addEventListener("pageshow", () => {
   for (const form of document.querySelectorAll("form[data-sent]")) {
     delete form.dataset.sent;

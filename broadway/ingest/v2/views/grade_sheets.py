@@ -18,7 +18,7 @@ from broadway.messages.resources.grade_sheets import (
     ChangeView,
     ExportView,
     ImportView,
-    LeftOutView,
+    LeftOutStudent,
     MergeView,
     SheetFile,
     UnmatchedRowView,
@@ -87,8 +87,8 @@ def import_view(found: Imported, *, is_applied: bool) -> ImportView:
     )
 
 
-def _left_out(found: Iterable[LeftOut]) -> list[LeftOutView]:
-    return [LeftOutView(student=each.student, reason=each.reason) for each in islice(found, MAX_LISTED)]
+def _left_out(found: Iterable[LeftOut]) -> list[LeftOutStudent]:
+    return [LeftOutStudent(student=each.student, reason=each.reason) for each in islice(found, MAX_LISTED)]
 
 
 def _rows(found: Sequence[UnmatchedRow]) -> list[UnmatchedRowView]:

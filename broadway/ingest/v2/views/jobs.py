@@ -10,6 +10,7 @@ from broadway.domain.job import Attempt, Job, JobState, Outcome
 from broadway.domain.result import Scores, StageResult
 from broadway.domain.submission import student_of
 from broadway.domain.work import final_marks
+from broadway.ingest.reads.waiting import Place, queue_view
 from broadway.ingest.v2.views.points import Points, points_of
 from broadway.messages.resources.jobs import AttemptView, JobSummary, JobView, StageView
 
@@ -45,6 +46,7 @@ def job_view(
     job: Job,
     stages: Sequence[Mapping[str, Any]],
     graders: Sequence[Grader] | None = None,
+    place: Place | None = None,
     *,
     most: Decimal | None = None,
 ) -> JobView:
@@ -65,6 +67,7 @@ def job_view(
         stages=list(_stages(stages, results, "" if job.outcome in UNWANTED else job.reason)),
         **(points_of(marks, most) if marks else _stored(scores)),
         results=scores.document if scores else None,
+        queue=queue_view(place) if place else None,
     )
 
 

@@ -24,7 +24,6 @@ def run_fields(run: Run, *, students: int | None = None) -> dict[str, Any]:
         "finished_at": run.finished_at,
         "success": run.has_succeeded,
         "trigger": None if run.regrade else run.trigger,
-        "regrade": run.regrade,
         "order": run.order.kind.value if run.order else None,
     }
 
