@@ -16,8 +16,11 @@ from broadway.cli.common import (
     AsJson,
     Course,
     CourseServer,
+    OperatorToken,
+    Server,
     Token,
     client,
+    course_id,
     fail,
     header_secret,
     operator,
@@ -46,6 +49,42 @@ AnyToken = Annotated[str | None, typer.Option("--token", help="The token.", show
 Identity = Annotated[str, typer.Argument(metavar="ID", help="Id, as `list` shows it, or the name of a valid token.")]
 
 
+CourseId = Annotated[str, typer.Argument(metavar="COURSE", help="The course's id.", callback=course_id)]
+
+
+@courses.command("add")
+def add_course(
+    course: CourseId,
+    *,
+    weight: Annotated[float, typer.Option(min=0.01, max=100, help="Share while several courses wait.")] = 1.0,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="Limit on its jobs in flight.", show_default=False)
+    ] = None,
+    pool: Annotated[str, typer.Option(help="The graders that run its jobs.", callback=course_id)] = "default",
+    token: OperatorToken = None,
+    server: Server = LOCAL,
+    as_json: AsJson = False,
+) -> None:
+    """Add a course, for operators. Then make a token for its staff: `broadway course token add`."""
+    from broadway.messages.resources.courses import CourseRequest  # noqa: PLC0415 - --help must not wait for it
+
+    wanted = CourseRequest(id=course, weight=weight, concurrency=concurrency, pool=pool)
+    with operator(server, token) as api:
+        made = api.add_course(wanted)
+    if as_json:
+        terminal.document(made.model_dump(mode="json"))
+        return
+    terminal.message(f"course {made.id} is added; a token for its staff: broadway course token add NAME -c {made.id}")
+
+
+@courses.command("list")
+def list_courses(*, token: OperatorToken = None, server: Server = LOCAL, as_json: AsJson = False) -> None:
+    """List all courses, for operators: weight, limit and pool."""
+    with operator(server, token) as api:
+        found = [course.model_dump(mode="json") for course in api.courses()]
+    _show(found, ("id", "weight", "concurrency", "pool"), as_json=as_json)
+
+
 @course_tokens.command("add")
 def add_course_token(
     name: Annotated[str, typer.Argument(help="Name of its holder, for the audit log.")],
@@ -58,7 +97,7 @@ def add_course_token(
     as_json: AsJson = False,
 ) -> None:
     """Make a named token of a course, and print it; it is shown only once. Operators may use their token."""
-    with client(server, course, token) as api:
+    with client(server, course, token, or_operator=True) as api:
         made = api.add_token(name, kind=kind.value, days=days)
     _show_new(made, as_json=as_json)
 
@@ -68,7 +107,7 @@ def list_course_tokens(
     *, course: Course = None, token: Token = None, server: CourseServer = None, as_json: AsJson = False
 ) -> None:
     """List the named tokens of a course, latest first; the tokens of the course config are not among them."""
-    with client(server, course, token) as api:
+    with client(server, course, token, or_operator=True) as api:
         found = api.tokens()
     _show(found, COLUMNS, as_json=as_json)
 
@@ -78,7 +117,7 @@ def revoke_course_token(
     identity: Identity, *, course: Course = None, token: Token = None, server: CourseServer = None
 ) -> None:
     """Revoke a named token of a course: it is refused from now on."""
-    with client(server, course, token) as api:
+    with client(server, course, token, or_operator=True) as api:
         api.revoke_token(_chosen(identity, api.tokens()))
     terminal.line("revoked")
 
@@ -95,7 +134,7 @@ def add_student_token(
     as_json: AsJson = False,
 ) -> None:
     """Make a personal token of a student, and print it; it is shown only once."""
-    with client(server, course, token) as api:
+    with client(server, course, token, or_operator=True) as api:
         made = api.add_student_token(student, name=name, days=days)
     _show_new(made, as_json=as_json)
 
@@ -110,7 +149,7 @@ def list_student_tokens(
     as_json: AsJson = False,
 ) -> None:
     """List the tokens of a course's students, latest first."""
-    with client(server, course, token) as api:
+    with client(server, course, token, or_operator=True) as api:
         found = api.student_tokens(student)
     _show(found, COLUMNS, as_json=as_json)
 
@@ -124,7 +163,7 @@ def revoke_student_token(
     server: CourseServer = None,
 ) -> None:
     """Revoke a student's token: it is refused from now on."""
-    with client(server, course, token) as api:
+    with client(server, course, token, or_operator=True) as api:
         api.revoke_student_token(identity)
     terminal.line("revoked")
 

@@ -1,4 +1,4 @@
-"""Graders, join tokens, pools and dead letters, for operators."""
+"""Graders, join tokens, courses, pools and dead letters, for operators."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,8 +8,11 @@ from typing import Any, Self
 
 from broadway.messages.resources.access import JoinTokenRequest
 from broadway.messages.resources.base import MAX_PAGE
+from broadway.messages.resources.courses import CourseRequest, CourseView
 from broadway.messages.resources.graders import GraderView
 from broadway.session import Session, Waiting, opened, segment, silently
+
+MAX_COURSES = 10_000
 
 
 class GraderDescription(GraderView):
@@ -23,7 +26,7 @@ class GraderDescription(GraderView):
 
 
 class Operator(Session):
-    """A client for operators: graders, join tokens, pools and dead letters.
+    """A client for operators: graders, join tokens, courses, pools and dead letters.
 
     Args:
         http: A client with the server's address.
@@ -73,6 +76,15 @@ class Operator(Session):
 
     def revoke_join_token(self, identity: str) -> None:
         self._request("DELETE", f"/api/v2/join-tokens/{identity}")
+
+    def courses(self, *, limit: int = MAX_COURSES) -> list[CourseView]:
+        """Return all courses, by id."""
+        found = islice(self._pages("/api/v2/courses", limit=min(limit, MAX_PAGE)), limit)
+        return [self._as(CourseView, each) for each in found]
+
+    def add_course(self, course: CourseRequest) -> CourseView:
+        """Add a course; its tokens are made after it, with `Client.add_token`."""
+        return self._as(CourseView, self._request("POST", "/api/v2/courses", course.model_dump()))
 
     def pools(self) -> list[dict[str, Any]]:
         """Return the pools of courses, of graders, and of settings, by name."""

@@ -93,8 +93,9 @@ class Course(BaseModel):
     once. A token may be given with a name, as ``{"name": ..., "token": ...}``; names are kept in ``token_names``, since
     the original reads lists of texts. ``weight`` is the course's relative share while several courses wait.
     ``concurrency`` limits its jobs in flight; without it only the cluster's slots do. ``pool`` names the graders that
-    run its jobs. ``limits`` replace the operator's limits for all courses. Keys of other programs are ignored, as in
-    the original.
+    run its jobs. ``limits`` replace the operator's limits for all courses. ``is_added`` marks a course that an
+    operator added, which a course config leaves alone unless it names the course. Keys of other programs are ignored,
+    as in the original.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
@@ -107,6 +108,7 @@ class Course(BaseModel):
     concurrency: int | None = Field(default=None, ge=1, le=MAX_CONCURRENCY)
     pool: Name = "default"
     limits: CourseLimits = CourseLimits()
+    is_added: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -171,7 +173,7 @@ def read_courses(path: Path) -> list[Course]:
 
 def _course(name: str, fields: dict[str, object]) -> Course:
     try:
-        return Course.model_validate({**_usable(name, fields), "id": name})
+        return Course.model_validate({**_usable(name, fields), "id": name, "is_added": False})
     except ValidationError as error:
         raise CourseConfigError(f"course {name!r}: {mistakes(error, Course)[0]}") from None
 

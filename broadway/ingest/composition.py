@@ -14,6 +14,7 @@ from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.backlogs import Backlogs
 from broadway.ingest.commands.callbacks import Callbacks
+from broadway.ingest.commands.courses import CourseSettings
 from broadway.ingest.commands.decide import Decider
 from broadway.ingest.commands.grade_submissions import GradingStarts, HooksAndUploads
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
@@ -133,6 +134,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         admission=base.admission,
         join_tokens=JoinTokens(store.access_tokens),
         pools=pools_of(store),
+        courses=CourseSettings(store.courses),
         joins=_joins(settings, opened, base.admission),
         grader_orders=GraderOrders(store.graders, base.announcements, opened.accounts, base.gateway.sessions),
     )

@@ -45,11 +45,19 @@ class Courses:
         unchanged = {"_id": document["_id"], **{key: {"$eq": document[key]} for key in hashes}}
         return (await self._courses.update_one(unchanged, {"$set": hashes})).modified_count == 1
 
+    async def add(self, course: Course) -> bool:
+        """Store a course; return False, and change nothing, if there is one with its id."""
+        new = {"$setOnInsert": course.model_dump(exclude={"id"})}
+        return (await self._courses.update_one({"_id": course.id}, new, upsert=True)).upserted_id is not None
+
     async def replace_all(self, courses: list[Course]) -> None:
-        """Replace all courses. Each course is replaced in place, so that it is never missing."""
+        """Replace all courses but those that operators have added and the new ones do not name.
+
+        Each course is replaced in place, so that it is never missing.
+        """
         for course in courses:
             await self._courses.replace_one({"_id": course.id}, course.model_dump(exclude={"id"}), upsert=True)
-        await self._courses.delete_many({"_id": {"$nin": [course.id for course in courses]}})
+        await self._courses.delete_many({"_id": {"$nin": [course.id for course in courses]}, "is_added": {"$ne": True}})
 
 
 def _course(document: Document) -> Course | None:

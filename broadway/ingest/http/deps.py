@@ -12,6 +12,7 @@ from broadway.ingest.commands.artifacts import ArtifactUploads
 from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.callbacks import Callbacks
+from broadway.ingest.commands.courses import CourseSettings
 from broadway.ingest.commands.grade_commands import GradeCommands
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
@@ -78,6 +79,7 @@ class Deps:
     joins: GraderJoins
     join_tokens: JoinTokens
     pools: Pools
+    courses: CourseSettings
     grader_orders: GraderOrders
     is_stopping: bool = False
     run_changes: RunChanges = field(init=False)

@@ -22,6 +22,7 @@ from broadway.ingest.commands.backlogs import RETRY_AFTER as BACKLOG_RETRY_AFTER
 from broadway.ingest.commands.backlogs import BacklogFullError
 from broadway.ingest.commands.callbacks import CallbackStateError
 from broadway.ingest.commands.claims import ClaimRefusedError, NoPlaceError
+from broadway.ingest.commands.courses import CourseExistsError
 from broadway.ingest.commands.extensions import ExtensionsChangedError, NoExtensionError, UnknownTargetError
 from broadway.ingest.commands.grade_adjustments import NoAdjustmentError
 from broadway.ingest.commands.grade_imports import ImportRefusedError
@@ -70,6 +71,7 @@ _REFUSALS: Mapping[type[Exception], int] = {
     GraderOrderError: 409,
     NoStudentError: 422,
     TokenLimitError: 409,
+    CourseExistsError: 409,
     NoTokenError: 404,
     FileRefusedError: 422,
     UploadKeyReusedError: 422,

@@ -47,7 +47,7 @@ _GRADER = "/api/v2/graders/{worker_id:id}"
 V2: Mapping[str, Mapping[str, Handler]] = {
     "/api/v2/whoami": {"GET": tokens.whoami},
     "/api/v2/audit": {"GET": audit.list_all},
-    "/api/v2/courses": {"GET": courses.list_courses},
+    "/api/v2/courses": {"GET": courses.list_courses, "POST": courses.add},
     _COURSE: {"GET": courses.show},
     f"{_COURSE}/tokens": {"GET": tokens.list_tokens, "POST": tokens.add},
     f"{_COURSE}/tokens/{{token:id}}": {"DELETE": tokens.revoke},

@@ -4,7 +4,8 @@ from typing import Any
 
 from pydantic import Field
 
-from broadway.messages.resources.base import View
+from broadway.domain.course import MAX_CONCURRENCY, Name
+from broadway.messages.resources.base import Body, View
 
 
 class CourseView(View):
@@ -14,6 +15,15 @@ class CourseView(View):
     weight: float
     concurrency: int | None
     pool: str
+
+
+class CourseRequest(Body):
+    """A new course. Its tokens are made after it, below `/courses/{course}/tokens`."""
+
+    id: Name = Field(description="letters, digits, dashes and underscores")
+    weight: float = Field(default=1.0, ge=0.01, le=100, description="share while several courses wait")
+    concurrency: int | None = Field(default=None, ge=1, le=MAX_CONCURRENCY, description="limit on its jobs in flight")
+    pool: Name = Field(default="default", description="the graders that run its jobs")
 
 
 class AssignmentView(View):
