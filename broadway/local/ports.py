@@ -31,7 +31,7 @@ def kept_ports(file: Path, names: Sequence[str], say: Callable[[str], None]) -> 
 def _read(file: Path) -> dict[str, int]:
     try:
         found = json.loads(file.read_text())
-        return {name: port for name, port in found.items() if isinstance(port, int) and 0 < port < 1 << 16}
+        return {name: port for name, port in found.items() if type(port) is int and 0 < port < 1 << 16}
     except (OSError, ValueError, AttributeError):
         return {}
 

@@ -13,6 +13,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from structlog.testing import capture_logs
 
+from broadway.domain.course import Course
 from broadway.ingest.serve import load_courses
 from broadway.mongo.courses import Courses
 from broadway.mongo.store import Store
@@ -240,3 +241,17 @@ async def test_tokens_are_valid_before_and_after_they_are_hashed(
     assert course in await store.courses.hash_tokens()
 
     assert await answers() == [200, 200, 401]
+
+
+async def test_a_course_config_leaves_added_courses_alone_unless_it_names_them(
+    restart: Restart, own_store: Store
+) -> None:
+    assert await own_store.courses.add(Course(id="added", tokens=(), is_added=True))
+    assert await own_store.courses.add(Course(id="named", tokens=(), is_added=True))
+    await restart({"named": {"tokens": ["t"], "is_added": True}, "configured": {"tokens": ["t"]}})
+
+    assert sorted(course.id for course in await own_store.courses.all()) == ["added", "configured", "named"]
+    await restart({})
+    assert [course.id for course in await own_store.courses.all()] == ["added"]
+    assert not await own_store.courses.add(Course(id="added", tokens=("t",), is_added=True))
+    assert (await own_store.courses.all())[0].tokens == ()

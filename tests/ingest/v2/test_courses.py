@@ -1,0 +1,78 @@
+"""Courses that operators add while the API runs."""
+
+from secrets import token_hex
+from typing import Any
+
+import pytest
+from harness import Client
+
+OPERATOR = {"Authorization": "Bearer operator-token"}
+
+
+async def added(client: Client, **fields: Any) -> Any:
+    return await client.http.post("/api/v2/courses", json=fields, headers=OPERATOR)
+
+
+@pytest.fixture
+async def course(client: Client) -> str:
+    name = f"new-{token_hex(4)}"
+    answer = await added(client, id=name, weight=2.5, concurrency=4)
+    assert answer.status_code == 201, answer.text
+    assert answer.json() == {"id": name, "weight": 2.5, "concurrency": 4, "pool": "default"}
+    assert answer.headers["location"] == f"/api/v2/courses/{name}"
+    return name
+
+
+async def test_a_course_is_used_with_a_token_that_an_operator_makes(client: Client, course: str) -> None:
+    made = await client.http.post(f"/api/v2/courses/{course}/tokens", json={"name": "Ada"}, headers=OPERATOR)
+    token = made.json()["token"]
+    registered = await client.post(f"grading_config/{course}/mp1", {"student_pipeline": [{"image": "x"}]}, token=token)
+    listed = await client.get("courses", token=token, version="v2")
+
+    assert registered.status_code == 200, registered.text
+    assert [each["id"] for each in listed.json()["items"]] == [course]
+    audited = (await client.http.get("/api/v2/audit", headers=OPERATOR)).json()["items"]
+    assert {("courses_add", 201), ("tokens_add", 201)} <= {(each["operation"], each["status"]) for each in audited}
+
+
+async def test_a_course_is_added_once(client: Client, course: str) -> None:
+    again = await added(client, id=course, weight=1.0)
+
+    assert again.status_code == 409
+    assert f"there is a course {course} already" in again.json()["detail"]
+    shown = await client.http.get("/api/v2/courses", params={"limit": 500}, headers=OPERATOR)
+    assert {"id": course, "weight": 2.5, "concurrency": 4, "pool": "default"} in shown.json()["items"]
+
+
+async def test_operators_read_all_courses_in_pages(client: Client, course: str) -> None:
+    assert (await added(client, id=f"{course}-2")).status_code == 201
+    found: list[str] = []
+    after: str | None = ""
+    while after is not None:
+        params = {"limit": "1", **({"after": after} if after else {})}
+        page = (await client.http.get("/api/v2/courses", params=params, headers=OPERATOR)).json()
+        found += [each["id"] for each in page["items"]]
+        assert len(page["items"]) <= 1
+        after = page["next"]
+
+    assert found == sorted(set(found))
+    assert {course, f"{course}-2"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"id": "a b"}, "id"),
+        ({"id": "a" * 101}, "id"),
+        ({"id": "a", "weight": 0}, "weight"),
+        ({"id": "a", "concurrency": 65_536}, "concurrency"),
+        ({"id": "a", "pool": "/"}, "pool"),
+        ({"id": "a", "tokens": ["secret-of-nobody"]}, "tokens"),
+    ],
+    ids=["blank", "long", "weight", "concurrency", "pool", "tokens"],
+)
+async def test_a_course_without_sense_is_refused(client: Client, fields: dict[str, Any], named: str) -> None:
+    answer = await added(client, **fields)
+
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith(named)
