@@ -10,6 +10,7 @@ from xdist.scheduler import LoadScopeScheduling
 ENGINE = (
     "tests/compose/",
     "tests/deploy/test_units.py",
+    "tests/deploy/test_up_unit.py",
     "tests/e2e/",
     "tests/faults/test_real_containers.py",
     "tests/grader/docker/test_network.py",

@@ -281,14 +281,14 @@ def _pools(deployment: Deployment) -> Iterable[Finding]:
         of_pool = ", ".join(sorted(course.id for course in inspection.courses if course.pool == pool))
         if not graders[pool]:
             text = f"{pool} has no live grader: {of_pool} will wait"
-            yield problem("pools", text, f"start one: python -m broadway.grader TOKEN ID --pool {pool}")
+            yield problem("pools", text, f"start one: broadway grader --pool {pool}")
         elif not taking[pool]:
             text = f"every grader of {pool} has paused: {of_pool} will wait"
             yield problem("pools", text, "`broadway grader list` shows why")
         else:
             yield ok("pools", f"{pool} has {graders[pool]} live graders")
     if not inspection.courses:
-        yield warning("pools", "no course is registered", "start ingest with a --course-config")
+        yield warning("pools", "no course is registered", "`broadway course add`, or start ingest with a --course-config")
 
 
 def _live(inspection: Inspection, settings: ServiceSettings) -> Sequence[Grader]:
