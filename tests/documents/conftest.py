@@ -10,6 +10,8 @@ from harness import Client, Place, free_port, stage, until
 from processes import CLUSTER_TOKEN, OPERATOR_TOKEN, QUICK_DISPATCHER, processes
 from servers import Node
 
+from broadway.local.site import keep
+
 COURSE, TOKEN = "cs101", "change-me-staff"  # as in docs/examples/courses.json
 GRADERS = ("host7", "host-1")  # the graders that documents name
 Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
@@ -42,7 +44,14 @@ async def shell(places: Places, broker_node: Node, tmp_path_factory: pytest.Temp
         kept = opened.checkout / ".broadway" / "up" / "operator-token"
         kept.parent.mkdir(parents=True)
         kept.write_text(OPERATOR_TOKEN)
+        keep(kept.parent, _variables(environment))
         yield opened
+
+
+def _variables(environment: dict[str, str]) -> dict[str, str]:
+    """Return the variables that a `broadway up` would keep for commands."""
+    names = ("BROADWAY_SERVER", "BROADWAY_AMQP_URL", "BROADWAY_MONGODB_DSN", "BROADWAY_MANAGEMENT_URL")
+    return {name: environment[name] for name in names} | {"BROADWAY_OPERATOR_TOKEN": OPERATOR_TOKEN}
 
 
 async def finished_run(client: Client) -> tuple[str, str]:
