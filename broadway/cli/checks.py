@@ -288,7 +288,9 @@ def _pools(deployment: Deployment) -> Iterable[Finding]:
         else:
             yield ok("pools", f"{pool} has {graders[pool]} live graders")
     if not inspection.courses:
-        yield warning("pools", "no course is registered", "`broadway course add`, or start ingest with a --course-config")
+        yield warning(
+            "pools", "no course is registered", "`broadway course add`, or start ingest with a --course-config"
+        )
 
 
 def _live(inspection: Inspection, settings: ServiceSettings) -> Sequence[Grader]:

@@ -22,18 +22,23 @@ class _Armed:
     """The supervisor of this process; None if no supervisor listens."""
 
     dog: WatchDog | None = None
+    channel: socket.socket | None = None
 
 
 def arm(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Report to the supervisor that the environment names, from now on.
+    """Report to the supervisor that the environment names, from now on; to none if it names none.
 
     Children must not report in this process's name, and crun would hand the socket to a container: the variables are
     removed from the environment.
     """
+    if _Armed.channel:
+        _Armed.channel.close()
+    _Armed.dog = _Armed.channel = None
     if environment.get("NOTIFY_SOCKET"):
         # A report that the supervisor is too busy to take is dropped, so that the event loop never waits for it.
-        channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        _Armed.dog = WatchDog(channel)
+        kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        _Armed.channel = socket.socket(socket.AF_UNIX, kind)
+        _Armed.dog = WatchDog(_Armed.channel)
     for name in _MINE:
         environment.pop(name, None)
 

@@ -35,3 +35,10 @@ def test_a_pure_module_loads_little(module: str) -> None:
     assert module in loaded
     assert HEAVY.isdisjoint(loaded)
     assert len(loaded) <= MOST
+
+
+def test_the_help_of_commands_waits_for_no_library_of_services() -> None:
+    loaded = json.loads(subprocess.check_output([sys.executable, "-c", LOAD, "broadway.cli.app"]))
+
+    assert (HEAVY - {"typer"}).isdisjoint(loaded)
+    assert not {"pydantic_settings", "broadway.settings.programs", "systemd_watchdog"} & set(loaded)
