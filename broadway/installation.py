@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 NAME = "broadway-grading"  # of the distribution, as in pyproject.toml
 LOCAL = "local"
@@ -39,25 +40,27 @@ def explain(error: ModuleNotFoundError) -> str | None:
 
 def advice(extra: str) -> str:
     """Return the command that installs Broadway again, with an extra, by the tool that made this environment."""
-    wanted = f"{NAME}[{extra}]"
-    wanted = f"'{wanted} @ {source}'" if (source := _source()) else f"'{wanted}'"
-    home = Path(sys.prefix)
+    home, origin = Path(sys.prefix), _origin()
+    source = f" @ {origin['url']}" if origin else ""
+    wanted = f"'{NAME}[{extra}]{source}'"
     if (home / "uv-receipt.toml").exists():
         return f"uv tool install --force {wanted}"
     if (home / "pipx_metadata.json").exists():
         return f"pipx install --force {wanted}"
+    if origin.get("dir_info", {}).get("editable"):
+        return f"scripts/bootstrap {'grader' if extra == 'grader' else 'run'}"
     return f"{sys.executable} -m pip install {wanted}"
 
 
-def _source() -> str | None:
-    """Return the address that this installation came from, such as that of a wheel; None for a package index."""
+def _origin() -> dict[str, Any]:
+    """Return the address that this installation came from, such as that of a wheel; empty for a package index."""
     from importlib.metadata import PackageNotFoundError, distribution  # noqa: PLC0415 - only for advice
 
     try:
         record = distribution(NAME).read_text("direct_url.json")
     except PackageNotFoundError:
-        return None
-    return str(json.loads(record)["url"]) if record else None
+        return {}
+    return dict(json.loads(record)) if record else {}
 
 
 def _extra_of(trace: TracebackType | None) -> str:

@@ -186,7 +186,7 @@ def config_show(
         list[str] | None,
         typer.Argument(
             metavar="PROGRAM ARGUMENTS",
-            help="The program: api (the default), ingest, dispatcher, results or grader; then its own arguments.",
+            help=f"The program, {services.NAMES}, by default api; then its own arguments.",
         ),
     ] = None,
     *,

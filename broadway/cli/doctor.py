@@ -7,13 +7,14 @@ import typer
 
 from broadway.cli import terminal
 from broadway.cli.common import AsJson, ca_file
+from broadway.cli.services import NAMES
 
 Arguments = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="PROGRAM ARGUMENTS",
-        help="The program whose settings have the addresses of the parts: api (the default), ingest, dispatcher, "
-        "results or grader; then its own arguments.",
+        help=f"The program whose settings have the addresses of the parts, {NAMES}, by default api; then its own "
+        "arguments.",
     ),
 ]
 

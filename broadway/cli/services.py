@@ -21,6 +21,7 @@ SERVICES = {
     "notifier": "the service that sends courses' callbacks",
     "grader": "a grader on this host, which runs jobs in containers",
 }
+NAMES = ", ".join(SERVICES)
 GRADER = "grader"
 START = "start"
 _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False}

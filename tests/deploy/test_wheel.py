@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from deploy.units import clean
-from deploy.wheels import build, data_files, environment
+from deploy.wheels import ROOT, build, data_files, environment
 
 from broadway import __version__
 from broadway.cli.services import SERVICES
@@ -54,14 +54,14 @@ def test_the_version_and_the_help_need_no_extra(programs: dict[str, Path]) -> No
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_command_without_its_extra_names_it(programs: dict[str, Path], command: tuple[str, ...]) -> None:
+def test_a_command_without_its_extra_names_it(programs: dict[str, Path], wheel: Path, command: tuple[str, ...]) -> None:
     extra, status = COMMANDS[command]
     without, complete = run(programs[""], *command), run(programs[extra], *command)
 
     assert (without.returncode, without.stdout) == (EX_CONFIG, "")
     assert without.stderr.count("\n") == 1
     assert f"the extra '{extra}' brings" in without.stderr
-    assert f"-m pip install '{NAME}[{extra}]'" in without.stderr
+    assert f"-m pip install '{NAME}[{extra}] @ {wheel.as_uri()}'" in without.stderr
     assert complete.returncode == status
     assert "extra" not in complete.stderr
 
@@ -76,4 +76,8 @@ def test_the_advice_is_for_the_tool_that_made_the_environment(
     (tmp_path / mark).touch()
     monkeypatch.setattr("sys.prefix", str(tmp_path))
 
-    assert advice("grader") == f"{command} '{NAME}[grader]'"
+    assert advice("grader") == f"{command} '{NAME}[grader] @ {ROOT.as_uri()}'"
+
+
+def test_in_a_checkout_the_advice_is_its_script() -> None:
+    assert [advice(extra) for extra in ("grader", "local")] == ["scripts/bootstrap grader", "scripts/bootstrap run"]
