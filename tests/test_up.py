@@ -112,6 +112,10 @@ async def test_broadway_up_restarts_dead_processes_and_stops_in_order(
     output = capsys.readouterr()
     assert f"{options.grader_ids[0]} ended with status -9" in output.err
     assert "another `broadway up` runs in" in output.err
+    said = ["they finish or give back their running jobs (unknown)", "Stopping the API.", "Stopped."]
+    places = [output.err.find(each) for each in said]
+    assert -1 not in places
+    assert places == sorted(places)
     assert facts["api"] in output.out
     assert f"{facts['api']}/ui" in output.out
     assert facts["sign_in"] is None  # this API makes no link

@@ -134,7 +134,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         admission=base.admission,
         join_tokens=JoinTokens(store.access_tokens),
         pools=pools_of(store),
-        courses=CourseSettings(store.courses),
+        courses=CourseSettings(store.courses, opened.rabbit),
         joins=_joins(settings, opened, base.admission),
         grader_orders=GraderOrders(store.graders, base.announcements, opened.accounts, base.gateway.sessions),
     )

@@ -24,6 +24,7 @@ from broadway.local.supervisor import Supervisor
 from broadway.runtime.addresses import local_address
 
 START = 60  # seconds for the API to become ready
+ANSWER = 2  # seconds to wait for the API, when everything stops
 DRAIN = 60  # seconds for a grader to finish or give back its jobs
 
 # Variables of this process that a grader does not get: each would give it the rights of a service or an operator.
@@ -95,7 +96,6 @@ async def stack(options: UpOptions, say: Say) -> AsyncIterator[Stack]:
     private(options.log_dir)
     token = options.token or kept(options.directory / "token")
     operator_token = options.operator_token or kept(options.directory / "operator-token")
-    waiting = f"Waiting for the running jobs of {', '.join(options.grader_ids)}, {DRAIN} s at most."
     async with (
         _last(say, "Stopped."),
         Supervisor(say) as below,
@@ -103,7 +103,7 @@ async def stack(options: UpOptions, say: Say) -> AsyncIterator[Stack]:
         Supervisor(say) as control,
         _last(say, "Stopping the API."),
         Supervisor(say) as graders,
-        _last(say, waiting),
+        _jobs_awaited(options, operator_token, say),
     ):
         foundations = await _foundations(below, options, say)
         await control.keep(partial(api, options, token, operator_token, foundations))
@@ -115,11 +115,35 @@ async def stack(options: UpOptions, say: Say) -> AsyncIterator[Stack]:
 
 @asynccontextmanager
 async def _last(say: Say, sentence: str) -> AsyncIterator[None]:
-    """Say a sentence when the context ends, before what was entered earlier is stopped."""
+    """Say a sentence when the context is cancelled, before what was entered earlier is stopped."""
     try:
         yield
-    finally:
+    except asyncio.CancelledError:
         say(sentence)
+        raise
+
+
+@asynccontextmanager
+async def _jobs_awaited(options: UpOptions, operator_token: str, say: Say) -> AsyncIterator[None]:
+    """Say which jobs the graders are about to finish or give back, when the context is cancelled."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        running = await _running(options, operator_token)
+        jobs = "unknown" if running is None else ", ".join(f"{n} of {each}" for each, n in running.items()) or "none"
+        say(f"Stopping the graders; they finish or give back their running jobs ({jobs}) within {DRAIN} s.")
+        raise
+
+
+async def _running(options: UpOptions, operator_token: str) -> dict[str, int] | None:
+    """Return the number of running jobs of each own grader that has any; None if the API does not answer."""
+    try:
+        async with httpx2.AsyncClient(base_url=options.api, timeout=ANSWER) as client:
+            answer = await client.get("/api/v2/graders", headers={"Authorization": f"Bearer {operator_token}"})
+            graders = answer.raise_for_status().json()["graders"]
+            return {each["id"]: len(each["running"]) for each in graders if each["running"]}
+    except (httpx2.HTTPError, ValueError, KeyError, TypeError):
+        return None
 
 
 async def _foundations(supervisor: Supervisor, options: UpOptions, say: Say) -> Foundations:

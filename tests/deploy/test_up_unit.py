@@ -55,6 +55,6 @@ async def test_commands_beside_it_need_no_environment(tmp_path: Path, docker_hos
             assert await running.terminate("up") == 0
             log = running.log("up")
 
-    assert "Waiting for the running jobs of" in log
+    assert "they finish or give back their running jobs (none) within 60 s." in log
     assert log.rstrip().endswith("Stopped.")
     assert json.loads((state / "broadway-up" / "ports.json").read_text()).keys() >= {"broker", "store"}

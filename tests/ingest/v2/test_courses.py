@@ -5,6 +5,14 @@ from typing import Any
 
 import pytest
 from harness import Client
+from structlog.testing import capture_logs
+
+from broadway.domain.course import Course
+from broadway.domain.job import JobClass
+from broadway.ingest.commands.courses import CourseSettings
+from broadway.messages.topology import Queue, course_queue
+from broadway.ports import PublishError
+from broadway.rabbit.client import Rabbit
 
 OPERATOR = {"Authorization": "Bearer operator-token"}
 
@@ -31,6 +39,28 @@ async def test_a_course_is_used_with_a_token_that_an_operator_makes(client: Clie
 
     assert registered.status_code == 200, registered.text
     assert [each["id"] for each in listed.json()["items"]] == [course]
+
+
+async def test_the_queues_of_a_course_exist_when_it_does(rabbit: Rabbit, course: str) -> None:
+    assert [await rabbit.queue_state(course_queue(course, each)) is not None for each in JobClass] == [True, True]
+
+
+async def test_a_course_is_added_without_a_broker() -> None:
+    class Broker:
+        async def declare(self, *_: Queue) -> None:
+            raise PublishError("the broker is unavailable", unknown=False)
+
+    class Courses:
+        async def all(self) -> list[Course]:
+            return []
+
+        async def add(self, _: Course) -> bool:
+            return True
+
+    with capture_logs() as logs:
+        await CourseSettings(Courses(), Broker()).add(Course(id="cs1", tokens=()))
+
+    assert [each["event"] for each in logs] == ["course added", "queues not declared yet"]
 
 
 async def test_a_course_is_added_once(client: Client, course: str) -> None:
