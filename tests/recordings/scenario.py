@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from harness import stage, until
-from recordings import gateway, webhooks
+from recordings import gateway, grades, webhooks
 from recordings.capture import TYPE
 from recordings.system import System
 
@@ -30,6 +30,7 @@ ROSTER = [
 
 async def play(system: System) -> None:
     """Run the whole scenario. At its end, some jobs wait, and one runs behind the API."""
+    await grades.register_callbacks(system)
     lost = await submit_while_the_queue_is_gone(system)
     system.graders.attach("host1", system.url, slots=1, drain_timeout=0)
     await system.capture.wait_for("grader.heartbeat", grader_id="host1")
@@ -38,6 +39,7 @@ async def play(system: System) -> None:
     await cancel(system)
     await run_a_roster(system)
     await take_files(system)
+    await grades.grade(system)
     await order_a_grader(system)
     await webhooks.deliver(system)
     await move_a_job_to_another_host(system)
@@ -47,6 +49,7 @@ async def play(system: System) -> None:
     await gateway.leave_unfinished(system)
     await system.ask("POST", "graders/host2/slots", {"slots": 3}, status=202)
     await system.find("worker_node", _id="host2", slots=3)
+    await grades.end(system)
 
 
 async def submit_while_the_queue_is_gone(system: System) -> str:
@@ -97,6 +100,9 @@ async def end_in_every_way(system: System) -> None:
     for assignment, pipelines in endings.items():
         await system.client.register(COURSE, assignment, **pipelines)
         await system.over(await system.client.submit(COURSE, assignment, students=1))
+    # Environments so large that they are stored apart, of students whose jobs are never made.
+    large = [{"STUDENT_ID": f"s{n}", "LARGE": "x" * 100_000} for n in range(3)]
+    await system.over(await system.client.submit(COURSE, "pre", students=3, students_env=large))
 
 
 async def cancel(system: System) -> None:
