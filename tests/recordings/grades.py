@@ -6,8 +6,8 @@ from typing import Any
 import httpx2
 from callback_world import Clock
 from harness import stage, token_of
-from recordings.system import REFUSED, System, settings_for
-from visitors import OWN, Visitor
+from recordings.system import REFUSED, TRACE, System, settings_for
+from visitors import OWN
 
 from broadway.mongo.store import Store
 from broadway.notifier.serve import notifier_of
@@ -135,11 +135,11 @@ async def _regrade(system: System) -> None:
 
 async def _sign_in(system: System) -> None:
     """Sign staff in to the pages, and a student by a personal link, who signs out; hand out a student's token."""
-    async with Visitor.signed_in(system.url, token_of(COURSE)):
-        pass
     links = await system.ask("POST", f"{LAB}/student-links", {"expires_in_days": 100})
-    async with httpx2.AsyncClient(base_url=system.url, headers=OWN) as http:
-        answer = await http.post(f"/s/{links['items'][0]['token']}")
-        assert answer.status_code == 303, answer.text
-        assert (await http.post("/ui/sign-out")).status_code == 303
+    for path, form in (("/ui/sign-in", {"token": token_of(COURSE)}), (f"/s/{links['items'][0]['token']}", {})):
+        async with httpx2.AsyncClient(base_url=system.url, headers=OWN | TRACE) as http:
+            answer = await http.post(path, data=form)
+            assert answer.status_code == 303, answer.text
+            if not form:
+                assert (await http.post("/ui/sign-out")).status_code == 303
     await system.ask("POST", f"courses/{COURSE}/student-tokens", {"student": "alice"}, status=201)
