@@ -1,4 +1,4 @@
-"""The scenario's grades: a policy with exceptions, a grade book, regrades, callbacks about them, and people in pages."""
+"""The scenario's grades: a policy with exceptions, a grade book, regrades, callbacks about them, and sign-ins."""
 
 import json
 from typing import Any
@@ -42,7 +42,11 @@ async def register_callbacks(system: System) -> None:
     lms = {"name": "lms", "url": f"http://127.0.0.1:{REFUSED}/hook", "description": "grades"}
     await system.ask("POST", CALLBACKS, {**lms, "types": ["grades.published", "regrade.ready"]}, status=201)
     await system.ask("POST", f"{CALLBACKS}/lms/rotate", {"hours": 24})
-    jobs = {"url": f"http://127.0.0.1:{REFUSED}/jobs", "types": ["job.finished", "run.finished"], "format": "cloudevents"}
+    jobs = {
+        "url": f"http://127.0.0.1:{REFUSED}/jobs",
+        "types": ["job.finished", "run.finished"],
+        "format": "cloudevents",
+    }
     await system.ask("POST", CALLBACKS, {"name": "jobs", **jobs}, status=201)
     await system.ask("PUT", f"{CALLBACKS}/jobs", {**jobs, "enabled": False})
 

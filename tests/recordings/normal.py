@@ -50,8 +50,8 @@ _DRAWN = {
     "service_secret": {"value"},
 }
 # Messages that more than one service may send, in any order: a run's next step, which any service may take, and orders
-# to graders, which are repeated until heartbeats show that they were received. A watched log is watched again after some
-# seconds, and its grader may repeat lines then.
+# to graders, which are repeated until heartbeats show that they were received. The command to publish a log is repeated
+# after some seconds, and its grader may repeat lines then.
 _ANNOUNCED = {TYPE.format("run.advanced"), TYPE.format("job.queued")}
 _REPEATED = {TYPE.format("grader.order"), TYPE.format("log.watch"), TYPE.format("log.chunk")}
 _ANY = "any service"
@@ -150,7 +150,7 @@ def _is_start_of_grader(message: Entry) -> bool:
 
 
 def _is_renewal(message: Entry) -> bool:
-    """Return whether a message watches a log of which the sender has lines already."""
+    """Return whether a message repeats the command to publish a log: the sender has lines of it already."""
     is_watch = message["properties"].get("type") == TYPE.format("log.watch")
     return is_watch and not json.loads(message["body"])["backlog"]
 
@@ -218,7 +218,8 @@ def _names(recording: Recording) -> _Names:
     runs = _named_runs(held)
     keyed = {_id(run) for run in held["grading_run"] if run["request_digest"]}
     names.names |= {run: f"<{name}>" for run, name in runs.items() if run not in keyed}
-    names.names |= {kept["token"]: "<token>" for run in held["grading_run"] if isinstance(kept := run["students_env"], dict)}
+    large = [run["students_env"] for run in held["grading_run"] if isinstance(run["students_env"], dict)]
+    names.names |= {reference["token"]: "<token>" for reference in large}
     kept = ("hook_delivery", "hook_quota", "submission", "regrade")
     names.kept |= keyed | {str(each["_id"]) for name in kept for each in held[name]}
     tickets = next(_binary(secret["value"]) for secret in held["service_secret"] if secret["_id"] == "tickets")

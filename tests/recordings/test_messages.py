@@ -12,9 +12,7 @@ from broadway.messages.events import ExecutionEvent
 from broadway.messages.ticket import Tickets
 
 # Heartbeats, orders and the messages of live logs have random ids; all other events have ids that name their fact.
-DRAWN = {
-    f"io.broadway.{name}.v1": {"ce-id"} for name in ("grader.heartbeat", "grader.order", "log.watch", "log.chunk")
-}
+DRAWN = {f"io.broadway.{name}.v1": {"ce-id"} for name in ("grader.heartbeat", "grader.order", "log.watch", "log.chunk")}
 
 
 def readable(recording: Recording) -> list[Message]:
