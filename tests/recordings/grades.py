@@ -138,12 +138,12 @@ async def _regrade(system: System) -> None:
 
 
 async def _sign_in(system: System) -> None:
-    """Sign staff in to the pages, and a student by a personal link, who signs out; hand out a student's token."""
+    """Sign staff in to the pages and out again, and a student in by a personal link; hand out a student's token."""
     links = await system.ask("POST", f"{LAB}/student-links", {"expires_in_days": 100})
     for path, form in (("/ui/sign-in", {"token": token_of(COURSE)}), (f"/s/{links['items'][0]['token']}", {})):
         async with httpx2.AsyncClient(base_url=system.url, headers=OWN | TRACE) as http:
             answer = await http.post(path, data=form)
             assert answer.status_code == 303, answer.text
-            if not form:
+            if form:
                 assert (await http.post("/ui/sign-out")).status_code == 303
     await system.ask("POST", f"courses/{COURSE}/student-tokens", {"student": "alice"}, status=201)
