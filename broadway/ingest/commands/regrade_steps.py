@@ -13,14 +13,13 @@ from typing import Protocol
 import structlog
 
 from broadway.domain.regrade import OPEN_PARTS, Part, Regrade, RegradeState, most_open, run_of
-from broadway.domain.run import Run
 from broadway.ingest.commands.regrade_plan import RegradePlanner
 from broadway.lifecycle.announce import Announcements
 from broadway.lifecycle.orders import IsOverError, NoRunError, Orders, RunIsBusyError
 from broadway.lifecycle.phases import begin
 from broadway.lifecycle.regrades import RegradeStore
 from broadway.lifecycle.steps import PhaseJobs, RunSteps
-from broadway.lifecycle.stores import CoursesById
+from broadway.lifecycle.stores import CoursesById, RunSummariesById
 from broadway.ports import Retry, StoreError
 from broadway.runtime.clock import now
 from broadway.runtime.crashpoints import Point, reach
@@ -33,11 +32,8 @@ SWEEP = 100  # regrades at a time
 DISCARDED = "the regrade is discarded"
 
 
-class RegradeRuns(RunSteps, Protocol):
+class RegradeRuns(RunSteps, RunSummariesById, Protocol):
     """The operations on stored runs that regrades need."""
-
-    async def summaries(self, run_ids: Sequence[str]) -> dict[str, Run]:
-        """Return runs by id, without rosters and configs; unknown ids are left out."""
 
 
 class RemovableReports(Protocol):
