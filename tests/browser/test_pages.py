@@ -6,6 +6,7 @@ from graded import World, results
 from harness import token_of
 from playwright.async_api import Page
 from walking import SIZES, THEMES, Walker
+from writers import Database, Writer
 
 from broadway.domain.access import SecretPrefix, new_secret
 from broadway.domain.job import Outcome
@@ -111,6 +112,28 @@ async def test_a_job_and_its_run_change_without_a_reload(world: World, walker: W
     assert "1 of 2 finished" in await run.inner_text("#status")
     assert await page.evaluate("window.isSamePage")
     assert await run.evaluate("window.isSamePage")
+    assert walker.problems == []
+
+
+async def test_a_log_is_followed_while_its_box_is_ticked(world: World, walker: Walker, database: Database) -> None:
+    writer = await Writer.that_runs(world, "ada", database)
+    page = await walker.window()
+    await walker.sign_in(page, token_of(world.course))
+    await page.goto(f"{walker.base}/ui/j/{world.jobs['ada']}")
+    await page.wait_for_selector("html[data-seen]")
+    await page.evaluate("window.isSamePage = true")
+    lines = page.locator("#live-lines")
+    assert not await lines.is_visible()
+    async with writer.writes((0, 0, 0, ["<b>first</b>"]), (0, 3, 3, ["fourth"])):
+        await page.get_by_label("Follow the log").check()
+        await lines.get_by_text("fourth").wait_for()
+    assert "<b>first</b>" in await lines.inner_text()
+    assert "2 lines are missing here" in await lines.inner_text()
+    await walker.check(page)
+    await world.finish("ada", results(report(17)), execution=writer.execution, stdout="a\nb\nc\nfourth\n")
+    await page.locator("#L4").wait_for()  # the stored log takes the place of the live one
+    assert await lines.count() == 0
+    assert await page.evaluate("window.isSamePage")
     assert walker.problems == []
 
 

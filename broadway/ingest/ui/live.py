@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.domain.status_line import facts_of, status_of
+from broadway.domain.waiting_time import Wait
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.connection import ABORT
 from broadway.ingest.http.deps import Deps
@@ -91,8 +92,12 @@ async def of_job(request: Request, deps: Deps) -> Response:
                 update = await watcher.next()
                 if update is None:
                     break
-                # The position is all that has changed: nothing is read for it.
-                found = _moved(found, update) if isinstance(update, int) else await _read(request, deps)
+                # The position is all that has changed: all jobs of the course share the read for its wait.
+                if isinstance(update, int):
+                    wait = await deps.reads.waiting.wait(found.job.course, update)
+                    found = _moved(found, update, wait)
+                else:
+                    found = await _read(request, deps)
                 await asyncio.sleep(PAUSE)
         yield _parts_of_job(request, await _read(request, deps))
 
@@ -105,8 +110,8 @@ async def _read(request: Request, deps: Deps) -> JobPage:
         return await page_of_job(request, deps, await own_job(request, deps))
 
 
-def _moved(found: JobPage, ahead: int) -> JobPage:
-    return replace(found, status=status_of(facts_of(found.job, ahead=ahead), found.role))
+def _moved(found: JobPage, ahead: int, wait: Wait | None) -> JobPage:
+    return replace(found, status=status_of(facts_of(found.job, ahead=ahead, wait=wait), found.role))
 
 
 def _parts_of_job(request: Request, found: JobPage) -> Parts:

@@ -9,7 +9,7 @@ from starlette.routing import Route
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.deps import Deps, Handler
 from broadway.ingest.http.rights import Auth, takes
-from broadway.ingest.ui import courses, jobs, live, operators, runs, sign_in, statics, students
+from broadway.ingest.ui import courses, jobs, live, logs, operators, runs, sign_in, statics, students
 from broadway.ingest.ui.endpoint import NOTHING_HERE, page_route
 
 _COURSE = "/ui/c/{course:id}"
@@ -41,6 +41,7 @@ PAGES: Mapping[str, Mapping[str, Handler]] = {
     _JOB: {"GET": jobs.show},
     f"{_JOB}/live": {"GET": live.of_job},
     f"{_JOB}/log": {"GET": jobs.download_log},
+    f"{_JOB}/log/live": {"GET": logs.follow},
     f"{_JOB}/files.zip": {"GET": jobs.download_all},
     f"{_JOB}/files/{{path:path}}": {"GET": jobs.download_file},
     f"{_JOB}/artifacts/{{path:path}}": {"GET": jobs.download_artifact},
