@@ -65,6 +65,8 @@ async def test_every_page_in_both_themes_wide_and_narrow(world: World, walker: W
         ("queue", f"/ui/j/{world.jobs[STUDENTS[90]]}"),
     ]
     for_staff += [("student", f"{course}/s/{STUDENTS[5]}"), ("nothing", "/ui/nothing")]
+    book = f"{course}/a/mp1/grades"
+    for_staff += [("grades", book), ("versions", f"{book}/versions"), ("grade", f"{book}/s/{STUDENTS[0]}")]
     for_students = [
         ("home", "/ui/me"),
         ("hand-in", "/ui/me/a/mp1"),

@@ -22,6 +22,7 @@ from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import Access, grant
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.scope import may_read
+from broadway.ingest.reads.grades import BookedEntry
 from broadway.ingest.reads.log_lines import log_lines
 from broadway.ingest.reads.reports import ShownReport
 from broadway.ingest.reads.waiting import Place
@@ -69,6 +70,7 @@ class JobPage:
     is_live: bool
     only: str
     numbers: Sequence[tuple[int, Attempt]]
+    booked: BookedEntry | None
 
     @property
     def attempt_number(self) -> int | None:
@@ -187,7 +189,14 @@ async def page_of(request: Request, deps: Deps, own: Own) -> JobPage:
         is_live=not job.is_terminal,
         only=_only(request),
         numbers=list(enumerate(job.attempts, 1)),
+        booked=await _booked(deps, own),
     )
+
+
+async def _booked(deps: Deps, own: Own) -> BookedEntry | None:
+    """Return the published grade of the job's reader, if the job's result is the one that counts."""
+    found = await deps.reads.grades.booked_entry(own.course, own.job.assignment, own.reader) if own.reader else None
+    return found if found and found.entry and found.entry.job == own.job.id else None
 
 
 def _facts(job: Job, place: Place | None, waits_for: str) -> JobFacts:

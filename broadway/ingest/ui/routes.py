@@ -9,12 +9,27 @@ from starlette.routing import Route
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.deps import Deps, Handler
 from broadway.ingest.http.rights import Auth, takes
-from broadway.ingest.ui import courses, jobs, live, logs, operators, runs, sign_in, statics, students
+from broadway.ingest.ui import (
+    courses,
+    grades,
+    jobs,
+    live,
+    logs,
+    operators,
+    runs,
+    sheets,
+    sign_in,
+    statics,
+    student_grade,
+    students,
+)
 from broadway.ingest.ui.endpoint import NOTHING_HERE, page_route
 
 _COURSE = "/ui/c/{course:id}"
 _RUN = f"{_COURSE}/r/{{run_id:id}}"
 _JOB = "/ui/j/{job:id}"
+_GRADES = f"{_COURSE}/a/{{assignment:id}}/grades"
+_GRADE = f"{_GRADES}/s/{{student}}"
 _STUDENT = f"{_COURSE}/s/{{student}}"
 
 
@@ -51,6 +66,15 @@ PAGES: Mapping[str, Mapping[str, Handler]] = {
     f"{_RUN}/live": {"GET": live.of_run},
     f"{_RUN}/rerun": {"POST": runs.rerun},
     f"{_RUN}/cancel": {"POST": runs.cancel},
+    _GRADES: {"GET": grades.show},
+    f"{_GRADES}/versions": {"GET": grades.list_versions},
+    f"{_GRADES}/publish": {"POST": grades.publish},
+    f"{_GRADES}/undo": {"POST": grades.undo},
+    f"{_GRADES}/export": {"GET": sheets.export},
+    f"{_GRADES}/merge": {"POST": sheets.merge},
+    _GRADE: {"GET": student_grade.show},
+    f"{_GRADE}/adjust": {"POST": student_grade.adjust},
+    f"{_GRADE}/adjustments/{{adjustment:id}}/withdraw": {"POST": student_grade.withdraw},
     _STUDENT: {"GET": students.home_for_staff},
     f"{_STUDENT}/a/{{assignment:id}}": {"GET": students.assignment_for_staff},
     "/ui/ops": {"GET": operators.show},

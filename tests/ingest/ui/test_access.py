@@ -85,13 +85,14 @@ async def test_a_page_admits_its_declared_sessions_only(
         "course": world.course,
         "run_id": world.run if method == "GET" else "0" * 24,  # nothing is cancelled
         "job": world.jobs["ada"] if method == "GET" else "0" * 24,
-        "student": "ada",
+        "student": "ada" if method == "GET" else "nobody",
         "assignment": "mp1",
         "path": "main.c",
         "rest": "nothing",
         "grader": "nothing",
         "order": "pause",
         "letter": "0" * 24,
+        "adjustment": "0" * 20,
         "token": "bwl_" + "x" * 43,
     }
     url = re.sub(r"\{(\w+)(?::\w+)?\}", lambda part: parts[part[1]], path)

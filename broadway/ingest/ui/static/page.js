@@ -147,7 +147,7 @@ if (lines && "EventSource" in window) {
 // A form is sent once: the button of one that is under way says so. Orders on live pages are sent without a reload.
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  if (form.method !== "post" || event.defaultPrevented) {
+  if (form.method !== "post" || "again" in form.dataset || event.defaultPrevented) {
     return;
   }
   if (form.dataset.sent) {
