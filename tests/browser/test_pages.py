@@ -1,8 +1,9 @@
 """Pages in a real browser: both themes, wide and narrow, without script errors, and live without a reload."""
 
+from dataclasses import replace
 from secrets import token_hex
 
-from graded import World, results
+from graded import NOW, World, results
 from harness import token_of
 from playwright.async_api import Page
 from walking import SIZES, THEMES, Walker
@@ -11,6 +12,7 @@ from writers import Database, Writer
 from broadway.domain.access import SecretPrefix, new_secret
 from broadway.domain.job import Outcome
 from broadway.domain.originals import Reported
+from broadway.domain.regrade import Regrade, RegradeOrder, RegradeState, Select
 from broadway.domain.report import Report
 from broadway.messages.http import IDENTITY_HEADER
 
@@ -66,6 +68,9 @@ async def test_every_page_in_both_themes_wide_and_narrow(world: World, walker: W
     ]
     for_staff += [("student", f"{course}/s/{STUDENTS[5]}"), ("nothing", "/ui/nothing")]
     book = f"{course}/a/mp1/grades"
+    regrade = Regrade(token_hex(12), world.course, "mp1", RegradeOrder(Select.ALL), {}, "d", NOW)
+    assert await world.opened.store.grades.regrades.add(replace(regrade, state=RegradeState.READY))
+    for_staff += [("regrades", f"{course}/regrades"), ("regrade", f"{course}/regrades/{regrade.id}")]
     for_staff += [("grades", book), ("versions", f"{book}/versions"), ("grade", f"{book}/s/{STUDENTS[0]}")]
     for_students = [
         ("home", "/ui/me"),

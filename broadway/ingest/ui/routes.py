@@ -16,6 +16,7 @@ from broadway.ingest.ui import (
     live,
     logs,
     operators,
+    regrades,
     runs,
     sheets,
     sign_in,
@@ -30,6 +31,7 @@ _RUN = f"{_COURSE}/r/{{run_id:id}}"
 _JOB = "/ui/j/{job:id}"
 _GRADES = f"{_COURSE}/a/{{assignment:id}}/grades"
 _GRADE = f"{_GRADES}/s/{{student}}"
+_REGRADE = f"{_COURSE}/regrades/{{regrade:id}}"
 _STUDENT = f"{_COURSE}/s/{{student}}"
 
 
@@ -75,6 +77,12 @@ PAGES: Mapping[str, Mapping[str, Handler]] = {
     _GRADE: {"GET": student_grade.show},
     f"{_GRADE}/adjust": {"POST": student_grade.adjust},
     f"{_GRADE}/adjustments/{{adjustment:id}}/withdraw": {"POST": student_grade.withdraw},
+    f"{_COURSE}/regrades": {"GET": regrades.list_regrades, "POST": regrades.start},
+    _REGRADE: {"GET": regrades.show},
+    f"{_REGRADE}/live": {"GET": live.of_regrade},
+    f"{_REGRADE}/publish": {"POST": regrades.publish},
+    f"{_REGRADE}/refresh": {"POST": regrades.refresh},
+    f"{_REGRADE}/discard": {"POST": regrades.discard},
     _STUDENT: {"GET": students.home_for_staff},
     f"{_STUDENT}/a/{{assignment:id}}": {"GET": students.assignment_for_staff},
     "/ui/ops": {"GET": operators.show},

@@ -113,7 +113,7 @@ if (main && "EventSource" in window) {
   }
 }
 
-// The log of a running job, while its box is ticked: at most 2,000 lines of it. Nobody else's is asked for.
+// The log of a running job, while its box is ticked: at most 2,000 lines of it. No other log is asked for.
 const lines = document.getElementById("live-lines");
 if (lines && "EventSource" in window) {
   const part = document.getElementById("live-log");
