@@ -70,7 +70,11 @@ async def test_every_page_in_both_themes_wide_and_narrow(world: World, walker: W
     book = f"{course}/a/mp1/grades"
     regrade = Regrade(token_hex(12), world.course, "mp1", RegradeOrder(Select.ALL), {}, "d", NOW)
     assert await world.opened.store.grades.regrades.add(replace(regrade, state=RegradeState.READY))
-    for_staff += [("regrades", f"{course}/regrades"), ("regrade", f"{course}/regrades/{regrade.id}")]
+    for_staff += [
+        ("assignment", f"{course}/a/mp1"),
+        ("regrades", f"{course}/regrades"),
+        ("regrade", f"{course}/regrades/{regrade.id}"),
+    ]
     for_staff += [("grades", book), ("versions", f"{book}/versions"), ("grade", f"{book}/s/{STUDENTS[0]}")]
     for_students = [
         ("home", "/ui/me"),

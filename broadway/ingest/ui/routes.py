@@ -10,6 +10,7 @@ from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.deps import Deps, Handler
 from broadway.ingest.http.rights import Auth, takes
 from broadway.ingest.ui import (
+    assignments,
     courses,
     grades,
     jobs,
@@ -29,7 +30,8 @@ from broadway.ingest.ui.endpoint import NOTHING_HERE, page_route
 _COURSE = "/ui/c/{course:id}"
 _RUN = f"{_COURSE}/r/{{run_id:id}}"
 _JOB = "/ui/j/{job:id}"
-_GRADES = f"{_COURSE}/a/{{assignment:id}}/grades"
+_ASSIGNMENT = f"{_COURSE}/a/{{assignment:id}}"
+_GRADES = f"{_ASSIGNMENT}/grades"
 _GRADE = f"{_GRADES}/s/{{student}}"
 _REGRADE = f"{_COURSE}/regrades/{{regrade:id}}"
 _STUDENT = f"{_COURSE}/s/{{student}}"
@@ -68,6 +70,10 @@ PAGES: Mapping[str, Mapping[str, Handler]] = {
     f"{_RUN}/live": {"GET": live.of_run},
     f"{_RUN}/rerun": {"POST": runs.rerun},
     f"{_RUN}/cancel": {"POST": runs.cancel},
+    _ASSIGNMENT: {"GET": assignments.show},
+    f"{_ASSIGNMENT}/start": {"POST": assignments.start},
+    f"{_ASSIGNMENT}/extensions": {"POST": assignments.extend},
+    f"{_ASSIGNMENT}/extensions/withdraw": {"POST": assignments.withdraw},
     _GRADES: {"GET": grades.show},
     f"{_GRADES}/versions": {"GET": grades.list_versions},
     f"{_GRADES}/publish": {"POST": grades.publish},
