@@ -72,6 +72,8 @@ async def test_every_page_in_both_themes_wide_and_narrow(world: World, walker: W
     assert await world.opened.store.grades.regrades.add(replace(regrade, state=RegradeState.READY))
     for_staff += [
         ("assignment", f"{course}/a/mp1"),
+        ("connections", f"{course}/connections"),
+        ("audit", f"{course}/audit"),
         ("regrades", f"{course}/regrades"),
         ("regrade", f"{course}/regrades/{regrade.id}"),
     ]

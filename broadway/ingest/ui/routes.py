@@ -11,6 +11,8 @@ from broadway.ingest.http.deps import Deps, Handler
 from broadway.ingest.http.rights import Auth, takes
 from broadway.ingest.ui import (
     assignments,
+    audit,
+    connections,
     courses,
     grades,
     jobs,
@@ -89,6 +91,13 @@ PAGES: Mapping[str, Mapping[str, Handler]] = {
     f"{_REGRADE}/publish": {"POST": regrades.publish},
     f"{_REGRADE}/refresh": {"POST": regrades.refresh},
     f"{_REGRADE}/discard": {"POST": regrades.discard},
+    f"{_COURSE}/audit": {"GET": audit.show},
+    f"{_COURSE}/connections": {"GET": connections.show},
+    f"{_COURSE}/hooks/{{hook:id}}": {"GET": connections.show_hook},
+    f"{_COURSE}/hooks/{{hook:id}}/{{delivery:id}}/again": {"POST": connections.redeliver},
+    f"{_COURSE}/callbacks/{{callback:id}}": {"GET": connections.show_callback},
+    f"{_COURSE}/callbacks/{{callback:id}}/ping": {"POST": connections.ping},
+    f"{_COURSE}/callbacks/{{callback:id}}/{{delivery:id}}/again": {"POST": connections.replay},
     _STUDENT: {"GET": students.home_for_staff},
     f"{_STUDENT}/a/{{assignment:id}}": {"GET": students.assignment_for_staff},
     "/ui/ops": {"GET": operators.show},

@@ -15,6 +15,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from visitors import OWN, Visitor
 
 from broadway.connections import Connections
+from broadway.domain.callback_delivery import Endpoint
 from broadway.domain.regrade import Regrade, RegradeOrder, RegradeState, Select
 from broadway.ingest.http.rights import rights_of
 from broadway.ingest.ui.routes import PAGES
@@ -38,6 +39,13 @@ async def world(client: Client, database: AsyncDatabase[dict[str, Any]], opened:
     order, now = RegradeOrder(Select.ALL), datetime.now(UTC)
     regrade = Regrade(REGRADE, world.course, "mp1", order, {}, "d", now, state=RegradeState.DISCARDED)
     assert await opened.store.grades.regrades.add(regrade)
+    entries = [{"student": each, "repository": f"cs/{each}"} for each in ("ada", "bob")]
+    assert (await world.ask("assignments/mp1/roster", "PUT", json={"students": entries})).status_code == 200
+    hook = {"assignment": "mp1", "secrets": ["a-secret-of-this-hook"]}
+    made = await world.ask("hooks/git", "PUT", json=hook)
+    assert made.status_code == 200, made.text
+    endpoint = Endpoint(token_hex(12), world.course, "lms", "https://example.org", "s", now)
+    assert await opened.store.callbacks.endpoints.add(endpoint)
     return world
 
 
@@ -97,6 +105,9 @@ async def test_a_page_admits_its_declared_sessions_only(
         "grader": "nothing",
         "order": "pause",
         "letter": "0" * 24,
+        "hook": "git",
+        "callback": "lms" if method == "GET" else "nothing",
+        "delivery": "0" * 24,
         "regrade": REGRADE if method == "GET" else "0" * 24,
         "adjustment": "0" * 20,
         "token": "bwl_" + "x" * 43,
