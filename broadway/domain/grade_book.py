@@ -109,7 +109,8 @@ class Published:
     """The pointer to the version that students see. ``before`` is the version that it replaced; 0 for the first one.
 
     ``students`` is the number of its entries: 0 after an undo of the first publication. ``announce_at`` is the time
-    from which on ``grades.published`` is to be sent; None once it is sent.
+    from which on ``grades.published`` is to be sent; None once it is sent. ``announced`` is the last version of which
+    it was sent, 0 if there is none, and None if that was not noted.
     """
 
     course: str
@@ -120,6 +121,7 @@ class Published:
     before: int = 0
     students: int = 0
     announce_at: datetime | None = None
+    announced: int | None = None
 
     @property
     def is_visible(self) -> bool:
