@@ -1,6 +1,6 @@
 """Regrades: start one, refresh it, publish its grades, or discard it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from broadway.domain.regrade import (
     regrade_id,
 )
 from broadway.domain.regrade_diff import Diff, entries_to_publish
-from broadway.ingest.commands.grades import BookMovedError, GradeChanges, Publication, is_of_key
+from broadway.ingest.commands.grades import BookMovedError, GradeChanges, Publication, is_repeated
 from broadway.ingest.commands.limits import Limits, RejectedError, allowed
 from broadway.ingest.commands.regrade_plan import NothingToRegradeError, RegradePlanner
 from broadway.ingest.commands.submit import KeyReusedError
@@ -137,31 +137,19 @@ class Regrades:
         regrade = await self.settled(regrade)
         regrade.begin_publishing(now())  # raises if the state does not allow it
         diff = await self.diffs.diff(regrade)
-        key = f"regrade/{regrade.id}/{order.key or token_hex(16)}"
+        wanted = _publication(regrade, order, diff)
         if regrade.version is not None and regrade.version == diff.pointer:
-            return regrade, await self._repeated(regrade, diff.pointer, key)
+            return regrade, await self._repeated(regrade, diff.pointer, wanted)
         if diff.is_stale:
             await self._mark_stale(regrade)
             raise RegradeMovedError("the class has changed since the regrade ran; refresh it, and look at it again")
         if unknown := order.students - {row.student for row in diff.rows}:
             raise NothingToRegradeError(f"students: {min(unknown)} is not in this regrade")
-        publication = Publication(
-            entries=entries_to_publish(diff, order.publish, students=order.students, keep_old=order.keep_old),
-            based_on=diff.pointer,
-            made_from=MadeFrom.REGRADE,
-            settings_version=diff.settings_version,
-            by=order.by,
-            reason=f"regrade: {regrade.order.reason}"[:MAX_NOTE] if regrade.order.reason else "regrade",
-            note=order.note,
-            source=regrade.id,
-            configs=diff.configs,
-            images=diff.images,
-            key=key,
-        )
+        entries = entries_to_publish(diff, order.publish, students=order.students, keep_old=order.keep_old)
         regrade = await self._moved(regrade.begin_publishing(now()))
         await reach(Point.REGRADE_PUBLISHING)
         try:
-            version = await self.grades.publish(regrade.course, regrade.assignment, publication)
+            version = await self.grades.publish(regrade.course, regrade.assignment, replace(wanted, entries=entries))
         except (BookMovedError, KeyReusedError):
             await self.regrades.move(regrade.end_publishing())
             raise
@@ -195,14 +183,15 @@ class Regrades:
         if settled.publishing_at is not None:
             await self.regrades.move(settled.end_publishing())
 
-    async def _repeated(self, regrade: Regrade, number: int, key: str) -> Version:
-        """Return the version of an earlier publication with the same key.
+    async def _repeated(self, regrade: Regrade, number: int, wanted: Publication) -> Version:
+        """Return the version of an earlier request for the same publication.
 
         Raises:
-            RegradeStateError: The publication had another key.
+            RegradeStateError: That request had another key.
+            KeyReusedError: It had the same key, and was another one.
         """
         version = await self.books.version(regrade.course, regrade.assignment, number)
-        if version is None or not is_of_key(version, key):
+        if version is None or not is_repeated(version, wanted):
             raise RegradeStateError(f"the regrade is published as version {number} already")
         return version
 
@@ -224,6 +213,24 @@ class Regrades:
         if not await self.regrades.move(after):
             raise RegradeMovedError("another process has changed the regrade just now; look at it again")
         return after
+
+
+def _publication(regrade: Regrade, order: RegradePublication, diff: Diff) -> Publication:
+    """Return the publication that an order asks for, without its entries."""
+    return Publication(
+        entries=(),
+        based_on=diff.pointer,
+        made_from=MadeFrom.REGRADE,
+        settings_version=diff.settings_version,
+        by=order.by,
+        reason=f"regrade: {regrade.order.reason}"[:MAX_NOTE] if regrade.order.reason else "regrade",
+        note=order.note,
+        source=regrade.id,
+        configs=diff.configs,
+        images=diff.images,
+        key=f"regrade/{regrade.id}/{order.key or token_hex(16)}",
+        choice=repr((order.publish.value, sorted(order.students), order.keep_old)),
+    )
 
 
 def _same(known: Regrade, order: RegradeOrder) -> Regrade:

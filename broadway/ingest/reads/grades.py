@@ -97,6 +97,18 @@ class GradeReads:
         booked = await self._booked(course, assignment, settings, charged, student)
         return next((each.entry for each in booked), None)
 
+    async def unknown(self, course: str, assignment: str, students: Collection[str]) -> Sequence[str]:
+        """Return those of some names, in order, for which the draft has no grade.
+
+        The draft has the people of the roster, and others below whose names there are submissions.
+        """
+        roster = await self.members.rosters.get(course, assignment)
+        entries = roster.students if roster else ()
+        others = set(students) - {person for entry in entries for person in entry.people}
+        groups = others & {entry.student for entry in entries}
+        submitters = await self.works.submitters(course, assignment, others - groups)
+        return sorted(others - submitters)
+
     async def adjustments(self, course: str, assignment: str) -> list[StoredAdjustment]:
         """Return all adjustments of an assignment, withdrawn ones too, in the order in which they were made."""
         return await self.adjusted.of_assignment(course, assignment)

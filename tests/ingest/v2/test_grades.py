@@ -240,7 +240,7 @@ async def test_adjustments_are_listed_and_withdrawn(group: Class, staff: Staff) 
         ({"student": "ada", "kind": "excused", "points": 1, "reason": "r"}, "points: expected a number, except"),
         ({"student": "ada", "kind": "final", "points": "-1", "reason": "r"}, "points: expected at least 0"),
         ({"student": "ada", "points": "1000001", "reason": "r"}, "items.0.points"),
-        ({"student": "ada", "points": "0.00001", "reason": "r"}, "items.0.points"),
+        ({"student": "ada", "points": "0.00001", "reason": "r"}, "at most 4 decimal places"),
         ({"student": "ada", "points": "NaN", "reason": "r"}, "items.0.points"),
     ],
     ids=["no reason", "no points", "excused with points", "negative", "large", "digits", "no number"],

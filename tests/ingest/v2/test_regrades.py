@@ -173,6 +173,8 @@ async def test_a_repeated_publication_is_one_version(staff: Staff, store: Store,
     path, body = f"regrades/{regrade}/publish", {"publish": "all", "note": "n"}
     answers = [await staff.ask("POST", path, body, **{"Idempotency-Key": "k"}) for _ in range(2)]
     assert [(each.status_code, each.json()["version"]) for each in answers] == [(200, 1), (200, 1)]
+    changed = await staff.ask("POST", path, {**body, "publish": "raise"}, **{"Idempotency-Key": "k"})
+    assert (changed.status_code, "had this key" in changed.json()["detail"]) == (422, True), changed.text
     other = await staff.ask("POST", path, body, **{"Idempotency-Key": "other"})
     assert (other.status_code, "already" in other.json()["detail"]) == (409, True)
     (version,) = (await staff.ask("GET", "assignments/mp1/grades/versions")).json()["items"]
