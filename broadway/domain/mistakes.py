@@ -96,6 +96,8 @@ _PATTERNS: Mapping[str, str] = {
     r"^[0-9]*[1-9][0-9]*(\.[0-9]+)?[kKmMgGtT]?[bB]?$": "should be a size above zero, such as 512m or 2g",
     r'^[^/\\. "$*<>:|?\x00]+$': "should be a name without blanks, dots, slashes and signs such as $ and *",
     r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$": "should be a time of day from 00:00 to 23:59",
+    r"\S": "should not be blank",
+    r"^(draft|published|[1-9][0-9]{0,8})$": "should be draft, published or the number of a version",
     r"^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$": "should be DEBUG, INFO, WARNING, ERROR or CRITICAL",
     r"^(?i:S|M|H|D|W[0-6]|midnight)$": "should be S, M, H, D, W0 to W6, or midnight",
 }

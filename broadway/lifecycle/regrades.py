@@ -1,7 +1,6 @@
 """The promises of stored regrades and of their parts."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Protocol
 
 from broadway.domain.regrade import Part, Regrade
@@ -43,5 +42,8 @@ class RegradeStore(RegradeQueries, Protocol):
     async def tidy(self, regrade: Regrade) -> None:
         """Remove the parts of plans that the regrade does not have."""
 
-    async def active(self, now: datetime, *, limit: int) -> list[Regrade]:
-        """Return regrades for which a process has something to do."""
+    async def active(self, *, after: str, limit: int) -> list[Regrade]:
+        """Return regrades for which a process has something to do, now or later, by id; those after an id."""
+
+    async def count_active(self, course: str) -> int:
+        """Return the number of a course's regrades for which a process has something to do."""

@@ -20,7 +20,7 @@ from broadway.domain.regrade import (
 )
 from broadway.domain.regrade_diff import Diff, entries_to_publish
 from broadway.ingest.commands.grades import BookMovedError, GradeChanges, Publication, is_repeated
-from broadway.ingest.commands.limits import Limits, RejectedError, allowed
+from broadway.ingest.commands.limits import Limits, QuotaError, RejectedError, allowed
 from broadway.ingest.commands.regrade_plan import NothingToRegradeError, RegradePlanner
 from broadway.ingest.commands.submit import KeyReusedError
 from broadway.lifecycle.grade_books import BookQueries, history
@@ -31,6 +31,7 @@ from broadway.runtime.crashpoints import Point, reach
 
 log = structlog.get_logger(__name__)
 
+MAX_ACTIVE = 10  # regrades of a course that are under way
 LOOKED_THROUGH = 100  # latest published versions, for one that a crash has kept from its regrade
 
 
@@ -76,6 +77,7 @@ class Regrades:
 
         Raises:
             NothingToRegradeError: The order fits no submission.
+            QuotaError: The course has as many regrades under way as it may have.
             RejectedError: The assignment has no config, or the config exceeds a limit.
             KeyReusedError: Another regrade had that key.
             UnstorableError: The config is too large for the store.
@@ -83,6 +85,11 @@ class Regrades:
         identity = regrade_id(course.id, assignment, key or token_hex(16))
         if known := await self.regrades.get(course.id, identity):
             return _same(known, order), False
+        if (present := await self.regrades.count_active(course.id)) >= MAX_ACTIVE:
+            raise QuotaError(
+                f"regrade: {course.id} has {present} regrades under way, {MAX_ACTIVE} are allowed; wait for one, or "
+                "discard it"
+            )
         config = await self.assignments.get(course.id, assignment)
         if config is None:
             raise RejectedError("assignment configuration not found")

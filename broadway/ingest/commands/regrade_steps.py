@@ -71,14 +71,25 @@ class RegradeSteps:
 
     async def run(self) -> None:
         """Take the steps of all regrades as they become possible, until cancelled."""
+        after = ""
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
             try:
-                for regrade in await self.regrades.active(now(), limit=SWEEP):
-                    with isolated("regrades", regrade=regrade.id):
-                        await self.advance(regrade)
+                after = await self.sweep(after)
             except (StoreError, Retry) as error:
                 log.warning("regrades not looked after", reason=str(error))
+
+    async def sweep(self, after: str, *, limit: int = SWEEP) -> str:
+        """Take the next steps of some regrades, those after an id; return the id after which to go on.
+
+        So regrades whose jobs wait for long keep none of another course from its steps.
+        """
+        found = await self.regrades.active(after=after, limit=limit)
+        for regrade in found:
+            if regrade.is_due(now()):
+                with isolated("regrades", regrade=regrade.id):
+                    await self.advance(regrade)
+        return found[-1].id if len(found) == limit else ""
 
     async def advance(self, regrade: Regrade) -> None:
         """Take a regrade's next step, if there is one."""

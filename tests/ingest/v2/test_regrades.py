@@ -1,6 +1,6 @@
 """Regrades over v2, without graders: their orders, and the runs of their parts, which no list has."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 from typing import Any
 
@@ -12,6 +12,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway.domain.regrade import Regrade, RegradeOrder, RegradeState, Select
 from broadway.domain.run import Run, RunState
+from broadway.ingest.commands.regrade import MAX_ACTIVE
 from broadway.mongo.store import Store
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -129,6 +130,16 @@ async def test_an_order_that_fits_nothing_is_refused(
     assert expected in refused["detail"]
 
 
+async def test_the_regrades_under_way_of_a_course_are_bounded(staff: Staff, store: Store, course: str) -> None:
+    order, at = RegradeOrder(Select.ALL), datetime.now(UTC) + timedelta(days=1)  # to be cleaned then
+    for _ in range(MAX_ACTIVE):
+        discarded = Regrade(token_hex(12), course, "mp1", order, {}, "", NOW, state=RegradeState.DISCARDED, clean_at=at)
+        assert await store.grades.regrades.add(discarded)
+    refused = await staff.ask("POST", "assignments/mp1/regrades", {})
+    assert refused.status_code == 409
+    assert refused.json()["detail"].startswith(f"regrade: {course} has {MAX_ACTIVE} regrades under way")
+
+
 async def test_an_assignment_without_results_has_nothing_to_regrade(staff: Staff, client: Client, course: str) -> None:
     await client.register(course, "mp2", students=CONFIG["student_pipeline"])
     answer = await staff.ask("POST", "assignments/mp2/regrades", {})
@@ -158,7 +169,7 @@ async def test_a_publication_needs_a_note_and_names_its_students(staff: Staff, s
     path = f"regrades/{regrade}/publish"
     for body, expected in (
         ({"publish": "all"}, "note"),
-        ({"publish": "all", "note": " "}, "note"),
+        ({"publish": "all", "note": " "}, "note: should not be blank"),
         ({"publish": "chosen", "note": "n"}, "expected students with the publish chosen"),
         ({"publish": "all", "note": "n", "students": ["ada"]}, "expected students with the publish chosen"),
     ):
