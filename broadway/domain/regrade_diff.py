@@ -195,7 +195,8 @@ def entries_to_publish(
     """
     if diff.infra_errors and not keep_old:
         raise InfraErrorsError(
-            f"the infrastructure failed with submissions of {diff.infra_errors} students; "
+            f"the infrastructure failed with submissions of {diff.infra_errors} "
+            f"student{'' if diff.infra_errors == 1 else 's'}; "
             "refresh the regrade, or publish with their old grades (`keep_old`)"
         )
     entries = dict(diff.present)
