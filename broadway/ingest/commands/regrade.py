@@ -32,7 +32,7 @@ from broadway.runtime.crashpoints import Point, reach
 log = structlog.get_logger(__name__)
 
 MAX_ACTIVE = 10  # regrades of a course that are under way
-LOOKED_THROUGH = 100  # latest published versions, for one that a crash has kept from its regrade
+LOOKED_THROUGH = 100  # latest published versions, for one that a crash or a repetition has kept from its regrade
 
 
 class RegradeMovedError(Exception):
@@ -145,8 +145,10 @@ class Regrades:
         regrade.begin_publishing(now())  # raises if the state does not allow it
         diff = await self.diffs.diff(regrade)
         wanted = _publication(regrade, order, diff)
+        if order.key and regrade.version is not None and (known := await self._repeated(regrade, wanted)):
+            return regrade, known
         if regrade.version is not None and regrade.version == diff.pointer:
-            return regrade, await self._repeated(regrade, diff.pointer, wanted)
+            raise RegradeStateError(f"the regrade is published as version {regrade.version} already")
         if diff.is_stale:
             await self._mark_stale(regrade)
             raise RegradeMovedError("the class has changed since the regrade ran; refresh it, and look at it again")
@@ -190,17 +192,14 @@ class Regrades:
         if settled.publishing_at is not None:
             await self.regrades.move(settled.end_publishing())
 
-    async def _repeated(self, regrade: Regrade, number: int, wanted: Publication) -> Version:
-        """Return the version of an earlier request for the same publication.
+    async def _repeated(self, regrade: Regrade, wanted: Publication) -> Version | None:
+        """Return the version of an earlier request for the same publication, also one that was taken back, or None.
 
         Raises:
-            RegradeStateError: That request had another key.
-            KeyReusedError: It had the same key, and was another one.
+            KeyReusedError: That request had the same key, and was another one.
         """
-        version = await self.books.version(regrade.course, regrade.assignment, number)
-        if version is None or not is_repeated(version, wanted):
-            raise RegradeStateError(f"the regrade is published as version {number} already")
-        return version
+        found = await history(self.books, regrade.course, regrade.assignment, limit=LOOKED_THROUGH)
+        return next((each for each in found if each.source == regrade.id and is_repeated(each, wanted)), None)
 
     async def _note(self, regrade: Regrade, version: Version) -> Regrade:
         """Store the version as which a regrade is published, unless another process has stored the same."""

@@ -32,6 +32,9 @@ class Staff:
         url = f"{self.course}/{path}"
         return await self.http.request(method, url, json=body, headers={**self.headers, **headers})
 
+    async def versions(self) -> list[dict[str, Any]]:
+        return list((await self.ask("GET", "assignments/mp1/grades/versions")).json()["items"])
+
     async def start(self, *, status: int = 201, key: str = "", **order: Any) -> dict[str, Any]:
         headers = {"Idempotency-Key": key} if key else {}
         answer = await self.ask("POST", "assignments/mp1/regrades", order, **headers)
@@ -190,6 +193,12 @@ async def test_a_repeated_publication_is_one_version(staff: Staff, store: Store,
     assert (other.status_code, "already" in other.json()["detail"]) == (409, True)
     (version,) = (await staff.ask("GET", "assignments/mp1/grades/versions")).json()["items"]
     assert (version["made_from"], version["source"], version["students"]) == ("regrade", regrade, len(STUDENTS))
+
+    assert (await staff.ask("POST", "assignments/mp1/grades/undo", {"based_on": 1})).status_code == 200
+    late = await staff.ask("POST", path, body, **{"Idempotency-Key": "k"})
+    assert late.status_code == 200
+    assert [each["number"] for each in await staff.versions()] == [2, 1], "a late repetition undoes no undo"
+    assert (await staff.ask("POST", path, body, **{"Idempotency-Key": "other"})).json()["version"] == 3
 
 
 async def _ready(store: Store, course: str) -> str:
