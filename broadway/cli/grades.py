@@ -251,6 +251,8 @@ def _show_one(found: "StudentGrade", *, as_json: bool) -> None:
         terminal.line(line.text)
     if found.note:
         terminal.line(f"Note: {found.note}")
+    if found.grade.job:
+        terminal.message(f"`broadway job report {found.grade.job}` shows the results of the tests")
 
 
 def _show_all(assignment: str, pages: "list[GradesPage]") -> None:

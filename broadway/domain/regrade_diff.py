@@ -197,7 +197,7 @@ def entries_to_publish(
         raise InfraErrorsError(
             f"the infrastructure failed with submissions of {diff.infra_errors} "
             f"student{'' if diff.infra_errors == 1 else 's'}; "
-            "refresh the regrade, or publish with their old grades (`keep_old`)"
+            "refresh the regrade, or publish with their old grades (`keep_old`; --keep-old)"
         )
     entries = dict(diff.present)
     for row in diff.rows:

@@ -85,6 +85,8 @@ async def test_a_student_sees_the_own_published_grade(typed: Typed, client: Clie
     own = await typed.types("show", "mp1", token=token)
 
     assert own.last_line == "Grade: 7 of 10 points."
+    grade = json.loads((await typed.types("show", "mp1", "--json", token=token)).stdout)["grade"]
+    assert own.stderr.splitlines()[-1] == f"`broadway job report {grade['job']}` shows the results of the tests"
     assert (await typed.types("show", "mp1", "--student", "bob", token=token)).exit_code == 4
     assert (await typed.types("publish", "mp1", token=token)).exit_code == 4
 

@@ -152,6 +152,8 @@ async def test_students_see_their_own_published_grade_only(group: Class, staff: 
         "7",
         None,
     )
+    of_staff = (await staff.ask("GET", "grades?version=1"))["items"][0]
+    assert seen["grade"]["job"] == of_staff["job"] == of_staff["staff"]["job"] != ""
     assert [line["text"] for line in seen["grade"]["lines"]] == [
         "Submission 1 of 1 (20 Nov 2026, 22:59 UTC) counts.",
         "Tests: 7 of 10 points.",
