@@ -22,6 +22,9 @@ class RegradeQueries(Protocol):
     async def parts(self, regrade: Regrade) -> list[Part]:
         """Return the parts of a regrade's plans, in the order of the plans."""
 
+    async def parts_by_id(self, identities: Sequence[str]) -> list[Part]:
+        """Return parts by their ids, in the order of the ids; unknown ids are left out."""
+
 
 class RegradeStore(RegradeQueries, Protocol):
     """Stored regrades, which change by conditional updates. Parts are only inserted."""

@@ -88,6 +88,11 @@ class Regrades:
             found += [_part(each) for each in await self._parts.find(query, sort=[("_id", 1)])]
         return found
 
+    async def parts_by_id(self, identities: Sequence[str]) -> list[Part]:
+        """Return parts by their ids, in the order of the ids; unknown ids are left out."""
+        found = {each["_id"]: _part(each) for each in await self._parts.find_by_ids(list(identities))}
+        return [found[each] for each in identities if each in found]
+
     async def tidy(self, regrade: Regrade) -> None:
         """Remove the parts of plans that the regrade does not have."""
         await self._parts.delete_many({"regrade": regrade.id, "plan": {"$nin": list(regrade.plans)}})
