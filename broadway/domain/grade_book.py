@@ -35,7 +35,8 @@ class BookEntry:
     """A student's grade in the book, with its lines, and the execution whose result it has.
 
     ``job``, ``generation`` and ``execution`` are None if no submission counts, or if the one that counts has no result.
-    ``adjustments`` are the ids of those that were in force, a decision included.
+    ``adjustments`` are the ids of those that were in force, a decision included. ``regraded`` are the executions of
+    regrades by which the student's submissions were graded, those that do not count included: they hold from then on.
     """
 
     grade: Grade
@@ -43,6 +44,12 @@ class BookEntry:
     generation: int | None = None
     execution: str | None = None
     adjustments: tuple[str, ...] = ()
+    regraded: tuple[str, ...] = ()
+
+    @property
+    def executions(self) -> frozenset[str]:
+        """All executions whose results the entry is made of, as far as it names them."""
+        return frozenset(self.regraded) | ({self.execution} if self.execution else frozenset())
 
     @property
     def student(self) -> str:

@@ -285,7 +285,7 @@ class GradeReads:
     async def _executions(self, course: str, assignment: str) -> frozenset[str]:
         """Return the executions of the published grades."""
         book = await self.published(course, assignment)
-        return frozenset(each.execution for each in book.entries if each.execution) if book else frozenset()
+        return frozenset().union(*(each.executions for each in book.entries)) if book else frozenset()
 
 
 def _order(assignment: str, settings: SettingsVersion) -> tuple[datetime, str] | None:
@@ -359,14 +359,17 @@ def _booked_of(found: _Class, member: Member, extensions: Sequence[Extension]) -
 
 def _booked_as(found: _Class, member: Member, computed: Grade, adjustments: tuple[str, ...]) -> _Booked:
     """Return a grade with the work that counts and its result."""
-    counts = next((each for each in _works_of(found, member) if each.work.id == computed.submission), None)
+    own = _works_of(found, member)
+    counts = next((each for each in own if each.work.id == computed.submission), None)
     result = counts.result if counts else None
+    again = {each.result.execution for each in own if each.result and each.result.handed_in.regrade}
     entry = BookEntry(
         computed,
         job=result.job if result else None,
         generation=result.generation if result else None,
         execution=result.execution if result else None,
         adjustments=adjustments,
+        regraded=tuple(sorted(each for each in again if each)),
     )
     return _Booked(entry, counts)
 

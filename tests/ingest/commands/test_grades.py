@@ -238,6 +238,27 @@ async def test_a_published_regrade_stays_in_the_draft(group: Class, changes: Gra
     assert _points(await group.reads.draft(group.course, "mp1"))["ada"] == "7"
 
 
+async def test_a_published_regrade_holds_for_all_submissions_of_a_student(
+    store: Store, course: str, changes: GradeChanges
+) -> None:
+    group, early = Class(store, course, "mp2"), DUE - timedelta(days=1)
+    await group.prepare(["ada"], {"points": 10, "policy": {"counts": "best"}})
+    await group.hand_in(HandIn("ada", early, score="8"), HandIn("ada", DUE, score="9", number=2))
+    again = [HandIn("ada", early, score="5"), HandIn("ada", DUE, score="6", number=2)]
+    await group.grade(again, trigger={"regrade": "r1"})
+    all_of = await store.grades.works.results(course, "mp2")
+    results = {each.handed_in.id: each for each in all_of if each.handed_in.regrade}
+    _, new = await group.reads.drafts(course, "mp2", results)
+    await changes.publish(course, "mp2", Publication(new.entries, 0, MadeFrom.REGRADE))
+    assert await published(group) == _points(await group.reads.draft(course, "mp2")) == {"ada": "6"}
+
+    await group.hand_in(HandIn("ada", DUE, score="7", number=3))
+    await changes.publish_draft(course, "mp2", PublishOrder(1))
+    assert await published(group) == _points(await group.reads.draft(course, "mp2")) == {"ada": "7"}
+    await changes.undo(course, "mp2", Undo(2, to=0))
+    assert _points(await group.reads.draft(course, "mp2")) == {"ada": "9"}
+
+
 def _points(draft: Any) -> dict[str, str]:
     return {each.student: str(each.grade.points) for each in draft.entries}
 
