@@ -18,7 +18,7 @@ from broadway.domain.regrade import (
     grading_part,
     regrade_id,
 )
-from broadway.domain.regrade_diff import Diff, entries_to_publish
+from broadway.domain.regrade_diff import Diff, entries_to_publish, parted_group
 from broadway.ingest.commands.grades import BookMovedError, GradeChanges, Publication, is_repeated
 from broadway.ingest.commands.limits import Limits, QuotaError, RejectedError, allowed
 from broadway.ingest.commands.regrade_plan import NothingToRegradeError, RegradePlanner
@@ -154,6 +154,8 @@ class Regrades:
             raise RegradeMovedError("the class has changed since the regrade ran; refresh it, and look at it again")
         if unknown := order.students - {row.student for row in diff.rows}:
             raise NothingToRegradeError(f"students: {min(unknown)} is not in this regrade")
+        if parted := parted_group(diff, order.students):
+            raise NothingToRegradeError(f"students: {parted[0]} and {parted[1]} handed in together; choose both")
         entries = entries_to_publish(diff, order.publish, students=order.students, keep_old=order.keep_old)
         regrade = await self._moved(regrade.begin_publishing(now()))
         await reach(Point.REGRADE_PUBLISHING)
