@@ -79,11 +79,11 @@ class Class:
         planned = self._planned(handed_in, run or token_hex(12), trigger)
         await self.store.jobs.insert(planned)
         jobs = [each.job.id for each in planned]
-        moves = {job: _finished(each) for job, each in zip(jobs, handed_in, strict=True) if each.outcome}
+        moves = {job: finished(each) for job, each in zip(jobs, handed_in, strict=True) if each.outcome}
         ids = list(moves)
         for start in range(0, len(ids), BATCH):
             some = ids[start : start + BATCH]
-            await self.store.jobs.move(dict.fromkeys(some, _started))
+            await self.store.jobs.move(dict.fromkeys(some, started))
             await self.store.jobs.move({job: moves[job] for job in some})
         return jobs
 
@@ -115,12 +115,14 @@ class Class:
         )
 
 
-def _started(job: Job) -> Job:
+def started(job: Job) -> Job:
+    """Start a job."""
     now = datetime.now(UTC)
     return job.start(Attempt(f"e-{job.id}", "g1", now), lease=timedelta(minutes=1), policy=POLICY, now=now)
 
 
-def _finished(handed_in: HandIn) -> Move:
+def finished(handed_in: HandIn) -> Move:
+    """Return the move that ends a job as a submission says."""
     score = handed_in.score
     marks = Marks() if score is None else Marks(Source.AUTOLAB, Decimal(score), Decimal(10))
 
