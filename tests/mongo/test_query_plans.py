@@ -137,9 +137,9 @@ QUESTIONS: dict[str, Callable[[Asked], Awaitable[object]]] = {
     "live graders": lambda a: a.graders.alive(),
     "a grader by its secret": lambda a: a.graders.of_secret("secret"),
     "events that are due": lambda a: a.events.due(NOW, limit=9),
-    "endpoints with deliveries that are due": lambda a: a.deliveries.due_endpoints(NOW),
-    "the next delivery to an endpoint": lambda a: a.deliveries.take("e1", NOW, most=4, lease="l", until=NOW),
-    "deliveries to an endpoint": lambda a: a.deliveries.latest("e1", before=None, limit=9),
+    "endpoints with deliveries that are due": lambda a: a.callbacks.due_endpoints(NOW),
+    "the next delivery to an endpoint": lambda a: a.callbacks.take("e1", NOW, most=4, lease="l", until=NOW),
+    "deliveries to an endpoint": lambda a: a.callbacks.latest("e1", before=None, limit=9),
 }
 
 
