@@ -93,6 +93,19 @@ def graded(
     ]
 
 
+def unlike_works(receipts: Iterable[Receipt], results: Iterable[Result]) -> set[str]:
+    """Return the works without a receipt whose results disagree on the student or the time: the receipt decides."""
+    known = {each.id for each in receipts}
+    first: dict[str, HandedIn] = {}
+    found: set[str] = set()
+    for each in results:
+        work = each.handed_in
+        other = first.setdefault(work.id, work)
+        if other is not work and (other.student, other.at) != (work.student, work.at):
+            found.add(work.id)
+    return found - known
+
+
 def decisive(results: Iterable[Result]) -> Result | None:
     """Return the last result that is the work's own, which no later failure of the infrastructure replaces, or None."""
     own = [each for each in results if each.outcome in OWN]

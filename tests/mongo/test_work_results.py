@@ -1,6 +1,7 @@
 """The results of students' works: each finished job has one, whatever crashed between its outcome and its update."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -82,8 +83,36 @@ async def test_the_parts_of_a_class_are_the_whole_class(store: Store, course: st
     group = Class(store, course)
     names = ["ada", "bob", "cyd", "dee"]
     await group.hand_in(*(HandIn(name, AT) for name in names))
+    await group.hand_in(*(HandIn(name, AT, outcome=None, number=2) for name in names))
     for cuts in ((), ("bob",), ("cyd", "bob"), ("a", "dee"), ("z",)):
         results = await store.grades.works.results(course, "mp1", Among(cuts=cuts))
         receipts = await store.grades.works.receipts(course, "mp1", Among(cuts=cuts))
         assert sorted(each.handed_in.student for each in results) == names
         assert sorted(each.student for each in receipts) == names
+
+
+async def test_receipts_of_a_class_are_those_without_a_result(store: Store, course: str) -> None:
+    """Each upload is found by its receipt or by its result, whatever the result names."""
+    group = Class(store, course)
+    other = [HandIn("bob", AT, number=2), HandIn("cyd", AT, number=3)]
+    await group.hand_in(HandIn("ada", AT), HandIn("ada", AT, outcome=None, number=2))
+    for each in (other[0], replace(other[1], at=AT - timedelta(hours=1))):
+        assert await store.submissions.add(group.submitted(each))
+    await store.submissions.add(replace(group.submitted(HandIn("dee", AT)), id=group.submission("eve")))
+    await group.grade([*other, HandIn("eve", AT)])
+
+    found = await store.grades.works.receipts(course, "mp1")
+
+    assert sorted((each.id, each.student) for each in found) == sorted(
+        [(group.submission("ada", 2), "ada"), (group.submission("cyd", 3), "cyd"), (group.submission("eve"), "dee")]
+    )
+    assert {each.student for each in await store.grades.works.receipts(course, "mp1", Among(("ada", "bob")))} == {
+        "ada",
+        "bob",
+    }
+    since = await store.grades.works.receipts(course, "mp1", Among(since=AT - timedelta(seconds=1)))
+    assert sorted(each.student for each in since) == ["ada", "ada", "bob", "dee"]
+    assert [each.student for each in await store.grades.works.receipts_of(course, "mp1", [group.submission("ada")])] == [
+        "ada"
+    ]
+    assert await store.grades.works.receipts_of(course, "mp2", [group.submission("ada")]) == []
