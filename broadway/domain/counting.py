@@ -12,6 +12,7 @@ from broadway.domain.schedule import Schedule
 from broadway.domain.work import Work, beyond_limits
 
 EXACT = 60  # digits; more than the product of points and two percentages has
+_ZERO = Decimal(0)
 _NO_POINTS = Decimal(-1)  # less than any grade
 _BEFORE_DUE = (Counts.LATEST_BEFORE_DUE, Counts.BEST_BEFORE_DUE)
 _BEST = (Counts.BEST, Counts.BEST_BEFORE_DUE)
@@ -83,11 +84,11 @@ class Candidate:
 
     def points(self, adjustments: Sequence[Adjustment]) -> Decimal | None:
         """Return the exact points that it is worth, or None if it was checked without points."""
+        if not adjustments and (self.work.score is None or (self.percent is FULL and self.remaining is FULL)):
+            return None if self.work.score is None else max(_ZERO, self.work.score)
         with localcontext(prec=EXACT):
-            if self.work.score is None and not adjustments:
-                return None
             points = sum((each.points for each in adjustments), self.work.score or Decimal(0))
-            return max(Decimal(0), share(share(points, self.percent), self.remaining))
+            return max(_ZERO, share(share(points, self.percent), self.remaining))
 
 
 def share(points: Decimal, percent: Decimal) -> Decimal:

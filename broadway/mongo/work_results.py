@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import UTC
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -37,7 +38,8 @@ class WorkResults:
     """Results of works, by job and generation."""
 
     def __init__(self, collection: Collection, submissions: Collection) -> None:
-        self._results = Documents(collection)
+        plain = collection.codec_options.with_options(tz_aware=False)
+        self._results = Documents(collection.with_options(codec_options=plain))
         self._submissions = Documents(submissions)
 
     async def ensure_indexes(self) -> None:
@@ -117,11 +119,11 @@ def _result(document: Document) -> Result:
     job, _, generation = document["_id"].rpartition(":")
     config, regrade = sys.intern(document["config"]), document["regrade"]
     return Result(
-        HandedIn(document["work"], document["student"], document["at"], config, regrade),
+        HandedIn(document["work"], document["student"], document["at"].replace(tzinfo=UTC), config, regrade),
         job,
         int(generation),
         _OUTCOMES[document["outcome"]],
-        document["finished_at"],
+        document["finished_at"].replace(tzinfo=UTC),
         document["execution"],
         _marks(document["marks"]),
         _images(document["images"]),

@@ -42,6 +42,11 @@ class _Shelf(Generic[Item]):
     forgotten: set[tuple[str, str]] = field(default_factory=set)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    def is_due(self, name: tuple[str, str]) -> bool:
+        """Return whether all items of an assignment are to be read, not only the later ones."""
+        known = self.kept.get(name)
+        return known is None or name in self.forgotten or datetime.now(UTC) - known.read_at > KEPT
+
     def forget(self, name: tuple[str, str]) -> None:
         """Read all items of an assignment again next time."""
         self.forgotten.add(name)
@@ -51,9 +56,9 @@ class _Shelf(Generic[Item]):
     ) -> list[Item]:
         """Return all items of an assignment."""
         async with self.turn:
-            now = datetime.now(UTC)
+            now, is_due = datetime.now(UTC), self.is_due(name)
             known = self.kept.pop(name, None)
-            if known is None or now - known.read_at > KEPT or name in self.forgotten:
+            if known is None or is_due:
                 self.forgotten.discard(name)
                 known = _Kept({}, now, now)
                 found = await read(among)
@@ -93,7 +98,11 @@ class RecentWorks:
 
     async def results(self, course: str, assignment: str, among: Among) -> list[Result]:
         read = partial(self._works.results, course, assignment)
-        return await (read(among) if among.students else self._results.read((course, assignment), among, read))
+        if among.students:
+            return await read(among)
+        if self._receipts.is_due((course, assignment)):  # first, or they would be read twice
+            await self.receipts(course, assignment, among)
+        return await self._results.read((course, assignment), among, read)
 
     async def waiting(self, course: str, assignment: str) -> list[HandedIn]:
         return await self._works.waiting(course, assignment)

@@ -127,12 +127,14 @@ async def test_recent_works_have_results_that_come_later(store: Store, group: Cl
 
 
 @pytest.mark.parametrize("is_first", [True, False], ids=["first", "last"])
-async def test_the_receipt_decides_between_results_that_name_different_students(group: Class, *, is_first: bool) -> None:
+async def test_the_receipt_decides_between_results_that_name_different_students(
+    group: Class, *, is_first: bool
+) -> None:
     """As when staff start a run whose environment gives an upload another student, before or after its own result."""
     own = HandIn("ada", AT, score="4")
     assert await group.store.submissions.add(group.submitted(own))
     forged = replace(own, student="bob", score="9")
-    for each in ([own, forged] if is_first else [forged, own]):
+    for each in [own, forged] if is_first else [forged, own]:
         await group.grade([each], of="ada")
     ada, bob = (each.grade for each in (await group.reads.draft(group.course, "mp1")).entries)
     assert (ada.submission, ada.number) == (group.submission("ada"), 1)
@@ -149,7 +151,9 @@ async def test_recent_results_are_read_again_with_the_receipts(
     await reads.draft(group.course, "mp1")
     await group.hand_in(HandIn("ada", AT, score="3"))
     early = AT - timedelta(days=1)
-    await database["work_result"].update_many({"student": "ada", "course": group.course}, {"$set": {"finished_at": early}})
+    await database["work_result"].update_many(
+        {"student": "ada", "course": group.course}, {"$set": {"finished_at": early}}
+    )
     receipts = recent._receipts.kept[group.course, "mp1"]  # noqa: SLF001 - time passes
     monkeypatch.setattr(receipts, "read_at", receipts.read_at - timedelta(hours=1))
     assert [str(each.grade.points) for each in (await reads.draft(group.course, "mp1")).entries] == ["3", "10"]
