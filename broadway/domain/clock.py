@@ -87,14 +87,19 @@ class Clock:
 
     def shown(self, at: datetime) -> str:
         """Return a time with its zone, such as `4 Dec 2026, 23:59 CET`."""
-        local = at.astimezone(self.zone)
-        seconds = f":{local:%S}" if local.second or local.microsecond else ""
-        name = local.tzname() or ""
-        zone = f"UTC{name}" if name[:1] in "+-" else name
-        return f"{local.day} {_MONTHS[local.month - 1]} {local.year}, {local:%H:%M}{seconds} {zone}"
+        return _shown(self.zone, at.astimezone(UTC))
 
     def _readings(self, moment: datetime) -> tuple[datetime, ...]:
         return (moment.astimezone(UTC),) if moment.tzinfo is not None else _readings(self.zone, moment)
+
+
+@lru_cache(maxsize=1024)
+def _shown(zone: ZoneInfo, at: datetime) -> str:
+    local = at.astimezone(zone)
+    seconds = f":{local:%S}" if local.second or local.microsecond else ""
+    name = local.tzname() or ""
+    shown_zone = f"UTC{name}" if name[:1] in "+-" else name
+    return f"{local.day} {_MONTHS[local.month - 1]} {local.year}, {local:%H:%M}{seconds} {shown_zone}"
 
 
 @lru_cache(maxsize=1024)

@@ -124,7 +124,8 @@ def with_result(graded_: Graded, result: Result | None, points: Decimal | None) 
 
 
 def _graded(receipt: Receipt | HandedIn, found: Sequence[Result], points: Decimal | None, *, is_open: bool) -> Graded:
-    result = found[0] if len(found) == 1 and found[0].outcome in OWN else decisive(found)
+    is_one = len(found) == 1 and found[0].outcome is Outcome.SUCCEEDED
+    result = found[0] if is_one else decisive(found)
     if result is not None:
         work = work_of(receipt.id, receipt.at, result.outcome, result.marks or Marks(), points)
         return Graded(receipt.student, work, result)

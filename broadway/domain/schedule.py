@@ -56,6 +56,12 @@ class Schedule:
     def is_too_late(self, at: datetime) -> bool:
         return self.ended_at is not None and at > self.ended_at
 
+    def is_in_full(self, at: datetime) -> bool:
+        """Return whether a submission is on time and gets all of its points, without any rule for its time."""
+        if self.has_bonus or (self.late_at is not None and at > self.late_at):
+            return False
+        return not self.is_too_early(at) and not self.is_too_late(at)
+
     def delay(self, at: datetime) -> timedelta:
         """Return the time since the due time, 0 before it; the grace is not taken off."""
         return timedelta() if self.due_at is None else max(timedelta(), at - self.due_at)
@@ -84,7 +90,7 @@ def schedules_of(policy: Policy, extensions: Iterable[Extension], member: Member
 
     The schedule without an extension is the last one.
     """
-    plain = _plain(policy)
+    plain = _plain(_Same(policy))
     extended = [_schedule(policy, each) for each in in_force(extensions, member)]
     return [*sorted(extended, key=_due, reverse=True), plain]
 
@@ -114,10 +120,23 @@ def _due(schedule: Schedule) -> datetime:
     return schedule.due_at or datetime.max.replace(tzinfo=UTC)  # no schedule of an assignment has a due time, or all
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Same:
+    """A policy that is equal only to itself: to compare the parts of two takes longer than to compute a schedule."""
+
+    policy: Policy
+
+    def __hash__(self) -> int:
+        return id(self.policy)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.policy is self.policy
+
+
 @lru_cache(maxsize=64)
-def _plain(policy: Policy) -> Schedule:
+def _plain(same: _Same) -> Schedule:
     """Return the schedule without an extension, which all students of a class have."""
-    return _schedule(policy, None)
+    return _schedule(same.policy, None)
 
 
 def _schedule(policy: Policy, extension: Extension | None) -> Schedule:
