@@ -26,6 +26,7 @@ from broadway.domain.report import Source, shown
 from broadway.domain.results_of_work import ALL, Among, Result
 from broadway.domain.settlement import Settlement
 from broadway.mongo.collection import Collection, Document, Documents, insert_each
+from broadway.runtime.crashpoints import Point, reach
 from broadway.runtime.threads import beside
 
 GRADED = "graded"  # of an upload: its result is stored
@@ -51,6 +52,7 @@ class WorkResults:
         documents = [document for job, settlement in ended if (document := _document(job, settlement))]
         if documents:
             await insert_each(self._results, documents)
+        await reach(Point.OUTCOME_OF_WORK_STORED)
         if marks := [_mark(each) for each in documents if _may_be_of_upload(each)]:
             await self._submissions.bulk_write(marks, ordered=False)
 

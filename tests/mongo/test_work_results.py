@@ -17,6 +17,7 @@ from broadway.domain.results_of_work import Among
 from broadway.mongo.store import Store
 from broadway.runtime.crashpoints import VARIABLE, CrashPointError, Point, arm
 
+POINTS = (Point.OUTCOME_INSERTED, Point.OUTCOME_OF_WORK_STORED, Point.OUTCOME_OF_WORK_KEPT)
 AT = datetime(2026, 11, 20, tzinfo=UTC)
 
 
@@ -44,7 +45,7 @@ async def test_a_result_has_what_grades_need(store: Store, course: str) -> None:
     assert await store.grades.works.results(course, "mp1", Among(since=datetime.now(UTC) + timedelta(hours=1))) == []
 
 
-@pytest.mark.parametrize("point", [Point.OUTCOME_INSERTED, Point.OUTCOME_OF_WORK_KEPT], ids=str)
+@pytest.mark.parametrize("point", POINTS, ids=str)
 async def test_a_repair_keeps_the_result_before_it_ends_the_job(
     store: Store, course: str, crash: Callable[[Point], object], point: Point
 ) -> None:
@@ -66,6 +67,7 @@ async def test_a_repair_keeps_the_result_before_it_ends_the_job(
         (IMAGE,),
     )
     assert await store.grades.works.waiting(course, "mp1") == []
+    assert await store.grades.works.receipts(course, "mp1") == []
 
 
 async def test_a_rerun_has_a_result_of_its_own(store: Store, course: str) -> None:

@@ -299,13 +299,13 @@ def _graded_again(found: _Class, present: Sequence[_Booked], regraded: Mapping[s
     """Return the entries after a regrade. Grades of students whose works are worth the same are not computed again."""
     points = found.settings.settings.points
     works = {
-        name: [with_result(each, regraded.get(each.work.id), points) for each in own]
+        name: [with_result(each, regraded[each.work.id], points) if each.work.id in regraded else each for each in own]
         for name, own in found.works.items()
     }
     changed = {
         name
         for name, own in found.works.items()
-        if any(old.work != new.work for old, new in zip(own, works[name], strict=True))
+        if any(old is not new and old.work != new.work for old, new in zip(own, works[name], strict=True))
     }
     again, latest = replace(found, works=works), by_target(found.extensions)
     return [
