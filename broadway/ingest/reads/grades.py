@@ -97,6 +97,18 @@ class GradeReads:
         booked = await self._booked(course, assignment, settings, charged, student)
         return next((each.entry for each in booked), None)
 
+    async def unknown(self, course: str, assignment: str, students: Collection[str]) -> Sequence[str]:
+        """Return those of some names, in order, for which the draft has no grade.
+
+        The draft has the people of the roster, and others below whose names there are submissions.
+        """
+        roster = await self.members.rosters.get(course, assignment)
+        entries = roster.students if roster else ()
+        others = set(students) - {person for entry in entries for person in entry.people}
+        groups = others & {entry.student for entry in entries}
+        submitters = await self.works.submitters(course, assignment, others - groups)
+        return sorted(others - submitters)
+
     async def adjustments(self, course: str, assignment: str) -> list[StoredAdjustment]:
         """Return all adjustments of an assignment, withdrawn ones too, in the order in which they were made."""
         return await self.adjusted.of_assignment(course, assignment)
@@ -273,7 +285,7 @@ class GradeReads:
     async def _executions(self, course: str, assignment: str) -> frozenset[str]:
         """Return the executions of the published grades."""
         book = await self.published(course, assignment)
-        return frozenset(each.execution for each in book.entries if each.execution) if book else frozenset()
+        return frozenset().union(*(each.executions for each in book.entries)) if book else frozenset()
 
 
 def _order(assignment: str, settings: SettingsVersion) -> tuple[datetime, str] | None:
@@ -347,14 +359,17 @@ def _booked_of(found: _Class, member: Member, extensions: Sequence[Extension]) -
 
 def _booked_as(found: _Class, member: Member, computed: Grade, adjustments: tuple[str, ...]) -> _Booked:
     """Return a grade with the work that counts and its result."""
-    counts = next((each for each in _works_of(found, member) if each.work.id == computed.submission), None)
+    own = _works_of(found, member)
+    counts = next((each for each in own if each.work.id == computed.submission), None)
     result = counts.result if counts else None
+    again = {each.result.execution for each in own if each.result and each.result.handed_in.regrade}
     entry = BookEntry(
         computed,
         job=result.job if result else None,
         generation=result.generation if result else None,
         execution=result.execution if result else None,
         adjustments=adjustments,
+        regraded=tuple(sorted(each for each in again if each)),
     )
     return _Booked(entry, counts)
 

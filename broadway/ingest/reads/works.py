@@ -98,6 +98,17 @@ class WorkReads:
         executions = await published(course, assignment) if has_regrades else frozenset()
         return graded(receipts, found, waiting, points=settings.points, published=executions)
 
+    async def submitters(self, course: str, assignment: str, students: Collection[str]) -> set[str]:
+        """Return those of some students and groups who have submitted."""
+        if not students:
+            return set()
+        among = Among(tuple(sorted(students)))
+        waiting = await self.works.waiting(course, assignment)
+        receipts = await self.works.receipts(course, assignment, among)
+        results = await self.works.results(course, assignment, among)
+        found = {each.student for each in receipts} | {each.student for each in waiting}
+        return set(students) & (found | {each.handed_in.student for each in results})
+
     async def _with_marks(self, result: Result) -> Result:
         """Return a result with the marks of its report if they were not stored with it."""
         if result.outcome not in OWN or result.execution is None:
