@@ -78,12 +78,10 @@ async def recorded(shared_place: Place) -> AsyncIterator[tuple[Asked, Commands, 
         )
         await stack.enter_async_context(client)
         main = client[f"{shared_place.name}_plans"]
-        jobs, runs = (
-            Jobs(main["grading_job"], Outcomes(main["job_outcome"]), WorkResults(main["work_result"])),
-            Runs(main["grading_run"], main["run_students"]),
-        )
+        results = WorkResults(main["work_result"], main["submission"])
+        jobs = Jobs(main["grading_job"], Outcomes(main["job_outcome"]), results)
+        runs = Runs(main["grading_run"], main["run_students"])
         graders = Graders(main["worker_node"])
-        results = WorkResults(main["work_result"])
         works = GradedWorks(main["submission"], results, main["grading_job"])
         deliveries, claims = Deliveries(main["hook_delivery"]), LateDayClaimStore(main["late_day_claim"])
         extensions = Extensions(main["extension"])

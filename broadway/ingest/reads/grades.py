@@ -167,6 +167,12 @@ class GradeReads:
                 raise CursorError("after: expected the next of the page before")
         return sliced(found[start : start + limit + 1], limit, lambda each: each.id)
 
+    async def cuts(self, course: str, assignment: str) -> tuple[str, ...]:
+        """Return the names between which the works of a class are read in parts."""
+        roster = await self.members.rosters.get(course, assignment)
+        names = sorted(each.student for each in roster.students) if roster else []
+        return tuple(names[PART::PART])
+
     async def charged_before(self, course: str, assignment: str, student: str | None = None) -> Mapping[str, int]:
         """Return the late days that assignments with an earlier due time have charged, of all students or of one."""
         settings = await self.settings.current(course, assignment)
@@ -254,7 +260,7 @@ class GradeReads:
         if student is not None:
             only = await self.members.one(course, assignment, student, days_left=days_left)
         names = None if only is None else (only.student, *([only.group] if only.group else []))
-        cuts = () if names else await self._cuts(course, assignment)
+        cuts = () if names else await self.cuts(course, assignment)
         read = self.works.of_assignment(
             course, assignment, settings.settings, students=names, cuts=cuts, published=self._executions
         )
@@ -271,12 +277,6 @@ class GradeReads:
             applied(await self.adjusted.of_assignment(course, assignment)),
             datetime.now(UTC),
         )
-
-    async def _cuts(self, course: str, assignment: str) -> tuple[str, ...]:
-        """Return the names between which the works of a class are read in parts."""
-        roster = await self.members.rosters.get(course, assignment)
-        names = sorted(each.student for each in roster.students) if roster else []
-        return tuple(names[PART::PART])
 
     async def _is_member(self, course: str, assignment: str, member: Member) -> bool:
         roster = await self.members.rosters.get(course, assignment)
@@ -311,13 +311,13 @@ def _graded_again(found: _Class, present: Sequence[_Booked], regraded: Mapping[s
     """Return the entries after a regrade. Grades of students whose works are worth the same are not computed again."""
     points = found.settings.settings.points
     works = {
-        name: [with_result(each, regraded.get(each.work.id), points) for each in own]
+        name: [with_result(each, regraded[each.work.id], points) if each.work.id in regraded else each for each in own]
         for name, own in found.works.items()
     }
     changed = {
         name
         for name, own in found.works.items()
-        if any(old.work != new.work for old, new in zip(own, works[name], strict=True))
+        if any(old is not new and old.work != new.work for old, new in zip(own, works[name], strict=True))
     }
     again, latest = replace(found, works=works), by_target(found.extensions)
     return [
