@@ -73,10 +73,18 @@ class Class:
         await self.grade(handed_in, run=run)
 
     async def grade(
-        self, handed_in: Sequence[HandIn], *, run: str | None = None, trigger: Mapping[str, Any] | None = None
+        self,
+        handed_in: Sequence[HandIn],
+        *,
+        run: str | None = None,
+        trigger: Mapping[str, Any] | None = None,
+        of: str | None = None,
     ) -> list[str]:
-        """Store a run that grades submissions, and the outcomes of its jobs; return the ids of the jobs."""
-        planned = self._planned(handed_in, run or token_hex(12), trigger)
+        """Store a run that grades submissions, and the outcomes of its jobs; return the ids of the jobs.
+
+        The submissions are those of the student ``of`` if it is given, whatever students the environments name.
+        """
+        planned = self._planned(handed_in, run or token_hex(12), trigger, of)
         await self.store.jobs.insert(planned)
         jobs = [each.job.id for each in planned]
         moves = {job: finished(each) for job, each in zip(jobs, handed_in, strict=True) if each.outcome}
@@ -87,10 +95,12 @@ class Class:
             await self.store.jobs.move({job: moves[job] for job in some})
         return jobs
 
-    def _planned(self, handed_in: Sequence[HandIn], run: str, trigger: Mapping[str, Any] | None) -> list[PlannedJob]:
+    def _planned(
+        self, handed_in: Sequence[HandIn], run: str, trigger: Mapping[str, Any] | None, of: str | None
+    ) -> list[PlannedJob]:
         envs = [
             {
-                **({} if each.is_push else {VARIABLE: self.submission(each.student, each.number)}),
+                **({} if each.is_push else {VARIABLE: self.submission(of or each.student, each.number)}),
                 "BROADWAY_STUDENT": each.student,
                 "BROADWAY_SUBMITTED_AT": each.at.isoformat(),
             }

@@ -7,7 +7,19 @@ from typing import Annotated, Any
 import typer
 
 from broadway.cli import terminal
-from broadway.cli.common import EXIT_USAGE, AsJson, Course, CourseServer, Limit, Token, Yes, client, confirm, fail
+from broadway.cli.common import (
+    EXIT_USAGE,
+    AsJson,
+    Course,
+    CourseServer,
+    Limit,
+    Token,
+    Yes,
+    client,
+    confirm,
+    fail,
+    header_secret,
+)
 
 COLUMNS = ("name", "url", "types", "format", "enabled", "failing_since", "disabled_reason")
 DELIVERY_COLUMNS = ("id", "at", "type", "state", "attempt", "status", "due_at", "error")
@@ -84,7 +96,9 @@ def show(
 def set_callback(
     name: Name,
     *,
-    url: Annotated[str | None, typer.Option(help="The new address.", show_default=False)] = None,
+    url: Annotated[
+        str | None, typer.Option(help="The new address.", show_default=False, callback=header_secret)
+    ] = None,
     types: Types = None,
     form: Annotated[Format | None, typer.Option("--format", help="The form of the body.", show_default=False)] = None,
     description: Description = None,
@@ -197,7 +211,8 @@ def replay(
         raise fail("name deliveries, or give --since", EXIT_USAGE)
     with client(server, course, token) as api:
         if since:
-            terminal.message(f"{api.replay_callbacks(name, since)} deliveries are sent again")
+            number = api.replay_callbacks(name, since)
+            terminal.message(f"{number} deliver{'y is' if number == 1 else 'ies are'} sent again")
         for identity in chosen or []:
             terminal.table_row(identity, str(api.replay_callback(name, identity).get("state", "")))
 

@@ -67,6 +67,13 @@ class RunSummaries(Protocol):
         """Return a run without its roster and config, or None."""
 
 
+class RunSummariesById(Protocol):
+    """Runs, many at a time."""
+
+    async def summaries(self, run_ids: Sequence[str]) -> dict[str, Run]:
+        """Return runs by id, without rosters and configs; unknown ids are left out."""
+
+
 class AssignmentConfigs(Protocol):
     """The configs of assignments."""
 

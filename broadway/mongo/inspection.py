@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, cast
@@ -14,17 +15,13 @@ from broadway.domain.course import Course
 from broadway.domain.grader import Grader
 from broadway.domain.letter import Letter
 from broadway.domain.pool import Pool
-from broadway.mongo.client import Client
+from broadway.mongo.client import Answers, Client
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
-from broadway.mongo.deliveries import Deliveries
 from broadway.mongo.errors import StoreUnavailableError, translated
 from broadway.mongo.graders import Graders
-from broadway.mongo.jobs import Jobs
-from broadway.mongo.logs import Logs
 from broadway.mongo.pools import Pools
-from broadway.mongo.runs import Runs
-from broadway.mongo.students import Students
+from broadway.mongo.store import Store
 
 _BY_DNS = "mongodb+srv://"  # the hosts are in a record that only the driver reads
 Database = AsyncDatabase[dict[str, Any]]
@@ -132,17 +129,12 @@ class _IndexRecorder:
 
 async def _missing(main: Database, logs: Database) -> list[str]:
     """Return the missing ones among the indexes that services create when they start."""
+    required: tuple[defaultdict[str, _IndexRecorder], ...] = (defaultdict(_IndexRecorder), defaultdict(_IndexRecorder))
+    in_main, in_logs = cast("tuple[Any, Any]", required)
+    await Store.of(in_main, in_logs, Answers()).ensure_indexes()
     missing: list[str] = []
-    for collection, kind, others in (
-        (main["grading_run"], Runs, (main["run_students"],)),
-        (main["run_students"], Students, ()),
-        (main["grading_job"], Jobs, (None,)),
-        (main["worker_node"], Graders, ()),
-        (main["hook_delivery"], Deliveries, ()),
-        (logs["job_log"], Logs, (None,)),
-    ):
-        required = _IndexRecorder()
-        await cast("Any", kind)(required, *others).ensure_indexes()
-        present = await collection.index_information()
-        missing += [f"{collection.name}.{name}" for name in required.names if name not in present]
+    for database, collections in zip((main, logs), required, strict=True):
+        for name, recorder in collections.items():
+            present = await database[name].index_information() if recorder.names else ()
+            missing += [f"{name}.{index}" for index in recorder.names if index not in present]
     return missing

@@ -50,6 +50,7 @@ from broadway.mongo.submissions import SubmissionStore
 from broadway.mongo.work_results import WorkResults
 from broadway.ports import StoreError
 
+Database = AsyncDatabase[dict[str, Any]]
 DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
 
 
@@ -88,7 +89,7 @@ class Store:
     stored_bytes: StoredBytes
     page_sessions: PageSessions
     callbacks: Callbacks
-    _primary: AsyncDatabase[dict[str, Any]]
+    _primary: Database
     _answers: Answers
 
     @classmethod
@@ -123,11 +124,18 @@ class Store:
 
     @classmethod
     async def _open(cls, client: Client, primary: str, logs: str) -> Self:
-        main = client.get_database(primary, write_concern=DURABLE)
+        main, second = (client.get_database(name, write_concern=DURABLE) for name in (primary, logs))
+        store = cls.of(main, second, client.answers)
+        await store.ensure_indexes()
+        return store
+
+    @classmethod
+    def of(cls, main: Database, logs: Database, answers: Answers) -> Self:
+        """Return the collections of two databases."""
         callbacks = Callbacks.of(main)
         outcomes = Outcomes(main["job_outcome"], callbacks.events)
-        results = WorkResults(main["work_result"])
-        store = cls(
+        results = _results_of_works(main)
+        return cls(
             courses=Courses(main["course"]),
             assignments=Assignments(main["assignment_config"]),
             assignment_settings=AssignmentSettingsStore(main["assignment_settings"]),
@@ -135,7 +143,7 @@ class Store:
             runs=Runs(main["grading_run"], main["run_students"], callbacks.events),
             jobs=Jobs(main["grading_job"], outcomes, results),
             progress=Progress(main["grading_job"], outcomes),
-            logs=Logs(client.get_database(logs, write_concern=DURABLE)["job_log"], outcomes),
+            logs=Logs(logs["job_log"], outcomes),
             reports=Reports(main["job_report"], main["report_file"]),
             graders=Graders(main["worker_node"]),
             leases=Leases(main["service_lease"]),
@@ -156,16 +164,15 @@ class Store:
             page_sessions=PageSessions(main["page_session"]),
             callbacks=callbacks,
             _primary=main,
-            _answers=client.answers,
+            _answers=answers,
         )
-        await store._ensure_indexes()
-        return store
 
-    async def _ensure_indexes(self) -> None:
+    async def ensure_indexes(self) -> None:
+        """Create the indexes that are missing."""
         await self.runs.ensure_indexes()
         await Students(self._primary["run_students"]).ensure_indexes()
         await self.jobs.ensure_indexes()
-        await WorkResults(self._primary["work_result"]).ensure_indexes()
+        await _results_of_works(self._primary).ensure_indexes()
         await self.grades.ensure_indexes()
         await self.logs.ensure_indexes()
         await self.graders.ensure_indexes()
@@ -186,7 +193,7 @@ class Store:
             courses=BatchedCourses(self._primary["course"]),
             assignments=BatchedAssignments(self._primary["assignment_config"]),
             runs=BatchedRuns(self._primary["grading_run"], students, events, linger=linger),
-            jobs=BatchedJobs(self._primary["grading_job"], outcomes, WorkResults(self._primary["work_result"])),
+            jobs=BatchedJobs(self._primary["grading_job"], outcomes, _results_of_works(self._primary)),
             deliveries=BatchedDeliveries(self._primary["hook_delivery"]),
             audit=BatchedAudit(self._primary["audit"], linger=linger),
         )
@@ -202,3 +209,7 @@ class Store:
             StoreError: The store is unavailable.
         """
         await translated(self._primary.command("ping"))
+
+
+def _results_of_works(main: Database) -> WorkResults:
+    return WorkResults(main["work_result"], main["submission"])

@@ -83,4 +83,4 @@ class Facts:
 
 def _is_of_regrade(run: Run | None) -> bool:
     """Return whether a run is a part of a regrade, which is beside all that a course sees until it is published."""
-    return bool(getattr(run, "regrade", None))
+    return run is not None and bool(run.regrade)

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from broadway.lifecycle.callbacks import Announcing, grades_published, regrade_ready
+from broadway.lifecycle.grade_books import Publications
 from broadway.mongo.store import Store
 from broadway.notifier.attempts import Attempts
 from broadway.notifier.facts import Facts
@@ -45,6 +47,9 @@ def notifier_of(
         fan_out=FanOut(events, endpoints, deliveries, Facts(store.jobs, store.runs), clock, lease),
         turns=Turns(events, endpoints, deliveries, store.audit, attempts, clock, lease),
         clock=clock,
-        announcing=(),
+        announcing=(
+            Announcing(Publications(store.grades.books), events, grades_published),
+            Announcing(store.grades.regrades, events, regrade_ready),
+        ),
         poll=settings.callback.poll,
     )

@@ -12,6 +12,7 @@ from broadway.dispatcher.board import DEFAULT_CAP, Board
 from broadway.dispatcher.held import Held
 from broadway.dispatcher.pace import ENOUGH as ENOUGH_ENDED
 from broadway.domain.course import Course
+from broadway.domain.handed_in import HandedIn
 from broadway.domain.job import Attempt, Job, JobClass, JobState, Phase
 from broadway.messages.events import GraderHeartbeat, RunningJob
 
@@ -699,3 +700,18 @@ class AnyNews(RuleBasedStateMachine):
 
 TestAnyNews = AnyNews.TestCase
 TestAnyNews.settings = settings(max_examples=100, stateful_step_count=30)
+
+
+def test_a_job_of_a_regrade_starts_after_all_others_of_its_course_that_came_later() -> None:
+    target = board(1, course("cs1"))
+    work = HandedIn("a submission", "ada", T0, regrade="r")
+    target.keep(replace(job("regraded"), handed_in=work))
+    later = [*keep(target, 2), *keep(target, 1, interactive=True)]
+    picked = []
+    for _ in range(4):
+        held = target.pick("default")
+        assert held is not None
+        picked.append(held.job_id)
+        target.settle(held.job_id, held.generation, course="cs1", seconds=1)
+        target.drop(held)
+    assert picked == [later[2].job_id, later[0].job_id, later[1].job_id, "regraded"]

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from harness import Place
 from recordings.record import Served, record, served
-from recordings.recording import Recording, directories
+from recordings.recording import Recording, directories, restore
+from recordings.system import databases
 
 from broadway.local.broker import Broker
+from broadway.mongo.store import Store
 
 Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
 
@@ -39,3 +41,13 @@ async def restored(places: Places, recording: Recording) -> AsyncIterator[Served
     """The ingest service over the documents of a recording, after it has answered all questions about them."""
     async with places() as place, served(recording.documents, place) as answering:
         yield answering
+
+
+@pytest.fixture(scope="module")
+async def store(places: Places, recording: Recording) -> AsyncIterator[Store]:
+    """A store with the documents of a recording, without any service that changes them."""
+    async with places() as place:
+        names = databases(place)
+        await restore(recording.documents, place.mongodb_dsn, names)
+        async with Store.connect(place.mongodb_dsn, primary=names["primary"], logs=names["logs"]) as opened:
+            yield opened

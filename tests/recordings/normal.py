@@ -5,13 +5,15 @@ stay as they are. Times, hosts, ports, process ids and secrets become placeholde
 """
 
 import base64
+import hashlib
 import hmac
 import itertools
 import json
 import re
+import zlib
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,10 +24,12 @@ from broadway.messages.batches import parts_of
 from broadway.messages.envelope import decode, encode
 
 Grouped = dict[tuple[str, ...], list[str]]
+Held = Mapping[str, list[Entry]]  # documents by collection
 
 _HEX_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{24}(?![0-9a-f])")
 _SHAPES = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)"), r"<time \2>"),
+    (re.compile(r"\d\d? [A-Z][a-z]{2} (?!2020|2099)\d{4}, \d\d:\d\d(:\d\d)? [A-Z]+"), "<time in words>"),
     (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "<uuid>"),
     (re.compile(r"sha256\$[0-9a-f]{32}\$[0-9a-f]{64}"), "<hashed token>"),
     (re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])"), "<keyed hash>"),  # a grader's proof
@@ -34,19 +38,22 @@ _SHAPES = (
 )
 _CONSTANT_TIMES = ("2026-03-01T12:00:00.5Z",)
 
-# Fields that differ in every recording, by collection.
+# Fields that differ in every recording: of any collection, and by collection.
+_ALWAYS_DRAWN = {"writer"}
 _DRAWN = {
-    "grading_run": {"writer"},
-    "grading_job": {"writer", "revision"},  # events that arrive close together are written at once
-    "hook_delivery": {"writer"},
+    "grading_job": {"revision"},  # events that arrive close together are written at once
     "worker_node": {"session", "secret"},
+    "access_token": {"digest"},
+    "page_session": {"digest"},
+    "callback_endpoint": {"secret", "previous_secret", "holder"},
     "roster": {"revision"},
     "service_secret": {"value"},
 }
 # Messages that more than one service may send, in any order: a run's next step, which any service may take, and orders
-# to graders, which are repeated until heartbeats show that they were received.
+# to graders, which are repeated until heartbeats show that they were received. The command to publish a log is repeated
+# after some seconds, and its grader may repeat lines then.
 _ANNOUNCED = {TYPE.format("run.advanced"), TYPE.format("job.queued")}
-_REPEATED = {TYPE.format("grader.order")}
+_REPEATED = {TYPE.format("grader.order"), TYPE.format("log.watch"), TYPE.format("log.chunk")}
 _ANY = "any service"
 _BATCHES = "io.broadway.jobs."
 
@@ -97,8 +104,8 @@ class _Names:
 
 
 def _timeless(key: str, value: Any) -> Any:
-    is_duration = key == "seconds" and isinstance(value, float)
-    return "<seconds>" if is_duration else value
+    is_duration = isinstance(value, float) or (isinstance(value, dict) and "$numberDouble" in value)
+    return "<seconds>" if key == "seconds" and is_duration else value
 
 
 def normalized(recording: Recording) -> Normal:
@@ -106,7 +113,7 @@ def normalized(recording: Recording) -> Normal:
     names = _names(recording)
     groups: Grouped = defaultdict(list)
     for message in itertools.chain.from_iterable(map(_single, recording.messages)):
-        if message["routing_key"] == "ping" or _is_start_of_grader(message):
+        if message["routing_key"] == "ping" or _is_start_of_grader(message) or _is_renewal(message):
             continue  # their number depends only on time
         key, text = _message(message, names)
         groups[key].append(text)
@@ -140,6 +147,12 @@ def _is_start_of_grader(message: Entry) -> bool:
     """Return whether a message is a start that a grader reports itself: it does so if the job is not short."""
     properties = message["properties"]
     return properties.get("type") == TYPE.format("job.started") and "-grader-" in properties.get("user_id", "")
+
+
+def _is_renewal(message: Entry) -> bool:
+    """Return whether a message repeats the command to publish a log: the sender has lines of it already."""
+    is_watch = message["properties"].get("type") == TYPE.format("log.watch")
+    return is_watch and not json.loads(message["body"])["backlog"]
 
 
 def _single(message: Entry) -> list[Entry]:
@@ -184,12 +197,14 @@ def _parsed(body: Any) -> Any:
 
 
 def _document(entry: Entry, names: _Names) -> tuple[tuple[str, ...], list[str]]:
-    drawn = _DRAWN.get(entry["collection"], set())
+    drawn = _ALWAYS_DRAWN | _DRAWN.get(entry["collection"], set())
     if entry["document"].get("trigger"):  # the digest covers the time of the delivery
         drawn = drawn | {"request_digest"}
     if entry["collection"] == "audit" and entry["document"]["operation"].startswith("graders_"):
         drawn = drawn | {"before", "after"}  # a grader's state depends on its last heartbeat
     document = {key: "<drawn>" if key in drawn and value else value for key, value in entry["document"].items()}
+    if entry["collection"] == "grade_entries":
+        document["content"] = json.loads(zlib.decompress(_binary(document["content"])))
     shown = names.value(document)
     fields = [f"{key}: {json.dumps(shown[key], sort_keys=True, ensure_ascii=False)}" for key in sorted(shown)]
     return (entry["database"], entry["collection"], compact(shown["_id"])), fields
@@ -200,16 +215,17 @@ def _names(recording: Recording) -> _Names:
     for entry in recording.documents:
         held[entry["collection"]].append(entry["document"])
     names = _Names(re.compile(rf"(?<![\w.-]){re.escape(recording.about['host'])}(?![\w.-])"))
-    numbers = {_id(run): number for number, run in enumerate(sorted(held["grading_run"], key=_started), 1)}
+    runs = _named_runs(held)
     keyed = {_id(run) for run in held["grading_run"] if run["request_digest"]}
-    names.names |= {run: f"<run {number}>" for run, number in numbers.items() if run not in keyed}
-    names.kept |= keyed | {str(each["_id"]) for name in ("hook_delivery", "hook_quota") for each in held[name]}
-    actions = sorted(held["audit"], key=lambda each: (json.dumps(each["at"]), each["operation"], each["object"]))
-    names.names |= {_id(record): f"<record {number}>" for number, record in enumerate(actions, 1)}
+    names.names |= {run: f"<{name}>" for run, name in runs.items() if run not in keyed}
+    large = [run["students_env"] for run in held["grading_run"] if isinstance(run["students_env"], dict)]
+    names.names |= {reference["token"]: "<token>" for reference in large}
+    kept = ("hook_delivery", "hook_quota", "submission", "regrade")
+    names.kept |= keyed | {str(each["_id"]) for name in kept for each in held[name]}
     tickets = next(_binary(secret["value"]) for secret in held["service_secret"] if secret["_id"] == "tickets")
     ends = {outcome["_id"]: outcome["attempts"] for outcome in held["job_outcome"]}
     for job in held["grading_job"]:
-        name = f"run {numbers[job['grading_run_id']]}, {job['type'].split()[0]} {job['index']['$numberInt']}"
+        name = f"{runs[job['grading_run_id']]}, {job['type'].split()[0]} {job['index']['$numberInt']}"
         if job["grading_run_id"] in keyed:
             names.kept.add(_id(job))
         else:
@@ -217,7 +233,49 @@ def _names(recording: Recording) -> _Names:
         names.names |= _of_job(job, name, tickets, ends)
     # A dead letter's id is derived from its message's, which may name an execution.
     names.names |= {letter["_id"]: "<letter>" for letter in held["dead_letter"] if letter["message_id"]}
+    names.names |= _of_people(held) | _of_grades(held)
+    names.names |= _of_callbacks(held, names)
     return names
+
+
+def _named_runs(held: Held) -> dict[str, str]:
+    """Return names for runs: their number in the order of their starts, and those of regrades by the regrade's part."""
+    parts = {}
+    for part in held["regrade_part"]:
+        run_id = hashlib.sha256(f"regrade/{part['_id']}".encode()).hexdigest()[:24]
+        parts[run_id] = f"run {part['number']['$numberInt']} of regrade {part['regrade']}"
+    others = sorted((run for run in held["grading_run"] if _id(run) not in parts), key=_started)
+    return {_id(run): f"run {number}" for number, run in enumerate(others, 1)} | parts
+
+
+def _of_people(held: Held) -> dict[str, str]:
+    """Return names for the ids of audit records, tokens and sessions."""
+    actions = sorted(held["audit"], key=lambda each: (json.dumps(each["at"]), each["operation"], each["object"]))
+    tokens = held["access_token"]
+    return {
+        **{_id(record): f"<record {number}>" for number, record in enumerate(actions, 1)},
+        **{each["_id"]: f"<{each['kind']} of {each['course']} {each['name']}>" for each in tokens},
+        **{each["_id"]: f"<session of {each['kind']} {each['name']}>" for each in held["page_session"]},
+    }
+
+
+def _of_grades(held: Held) -> dict[str, str]:
+    """Return names for the plans of regrades, and for the entries of grade books, by the first version with them."""
+    plans = {plan: f"<plan {n}>" for regrade in held["regrade"] for n, plan in enumerate(regrade["plans"], 1)}
+    versions = sorted(held["grade_book"], key=lambda each: str(each["_id"]), reverse=True)
+    chunks = {chunk[0]: f"<chunk {n} of {each['_id']}>" for each in versions for n, chunk in enumerate(each["chunks"])}
+    return plans | chunks
+
+
+def _of_callbacks(held: Held, names: _Names) -> dict[str, str]:
+    """Return names for the ids of endpoints, events and deliveries; ``names`` has those of their subjects."""
+    endpoints = {each["id"]: f"<endpoint {each['name']}>" for each in held["callback_endpoint"]}
+    subjects = replace(names, names=names.names | endpoints)
+    events = {each["_id"]: f"{each['type']} {subjects.text(each['subject'])}" for each in held["callback_event"]}
+    deliveries = {
+        _id(each): f"<{events[each['event']]} for {endpoints[each['endpoint']]}>" for each in held["callback_delivery"]
+    }
+    return endpoints | {event: f"<event {name}>" for event, name in events.items()} | deliveries
 
 
 def _of_job(job: Entry, name: str, tickets: bytes, ends: Mapping[str, list[Entry]]) -> dict[str, str]:

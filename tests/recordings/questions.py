@@ -35,7 +35,7 @@ def questions(documents: Iterable[Entry]) -> Iterator[tuple[str, str]]:
     held: dict[str, list[Entry]] = defaultdict(list)
     for entry in documents:
         held[entry["collection"]].append(entry["document"])
-    for part in (_of_courses, _of_assignments, _of_runs, _of_jobs, _of_submissions, _of_hooks):
+    for part in _OF_COURSES:
         yield from ((path, token_of(course)) for course, path in part(held))
     yield from ((path, CLUSTER) for path in _of_operators(held))
 
@@ -112,10 +112,56 @@ def _of_hooks(held: Held) -> Iterator[OfCourse]:
         yield delivery["course"], f"{own}/deliveries/{delivery['_id']}"
 
 
+def _of_grades(held: Held) -> Iterator[OfCourse]:
+    """Yield the questions about grades whose answers do not depend on the time: no draft is asked for."""
+    for pointer in held["grade_book_published"]:
+        course, assignment = pointer["course"], pointer["assignment"]
+        own = f"{V2}/courses/{course}/assignments/{assignment}"
+        for part in ("adjustments", "extensions", "extensions?in_force=true", "grades/versions", "regrades"):
+            yield course, f"{own}/{part}"
+        numbers = [each["number"]["$numberInt"] for each in held["grade_book"] if each["assignment"] == assignment]
+        yield from ((course, f"{own}/grades?version={version}") for version in ("published", *numbers))
+        yield course, f"{own}/grades/export?version=published"
+        for student in _students(held, f"{course}/{assignment}"):
+            standings = f"{V2}/courses/{course}/students/{student}/assignments"
+            for part in ("", f"/{assignment}", f"/{assignment}/grade?version=published"):
+                yield course, f"{standings}{part}"
+
+
+def _students(held: Held, assignment: str) -> list[str]:
+    """Return the students of an assignment's roster; the members of a group, and not its name."""
+    (roster,) = (each for each in held["roster"] if each["_id"] == assignment)
+    return [name for each in roster["students"] for name in each.get("members") or [each["student"]]]
+
+
+def _of_regrades(held: Held) -> Iterator[OfCourse]:
+    for regrade in held["regrade"]:
+        own = f"{V2}/courses/{regrade['course']}/regrades/{regrade['_id']}"
+        yield from ((regrade["course"], f"{own}{part}") for part in ("", "/rows", "/rows?category=up"))
+
+
+def _of_callbacks(held: Held) -> Iterator[OfCourse]:
+    names = {each["id"]: each["name"] for each in held["callback_endpoint"]}
+    for course in sorted({each["course"] for each in held["callback_endpoint"]}):
+        yield course, f"{V2}/courses/{course}/callbacks"
+    for each in held["callback_endpoint"]:
+        own = f"{V2}/courses/{each['course']}/callbacks/{each['name']}"
+        yield from ((each["course"], f"{own}{part}") for part in ("", "/deliveries", "/deliveries?state=missed"))
+    for each in held["callback_delivery"]:
+        own = f"{V2}/courses/{each['course']}/callbacks/{names[each['endpoint']]}/deliveries"
+        yield each["course"], f"{own}/{_id(each)}"
+
+
 def _of_operators(held: Held) -> Iterator[str]:
     for collection, path in (("worker_node", f"{V2}/graders"), ("dead_letter", f"{V2}/dead-letters")):
         yield path
         yield from (f"{path}/{document['_id']}" for document in held[collection])
+
+
+_OF_COURSES = (
+    *(_of_courses, _of_assignments, _of_runs, _of_jobs, _of_submissions, _of_hooks),
+    *(_of_grades, _of_regrades, _of_callbacks),
+)
 
 
 def _courses(held: Held) -> dict[str, str]:

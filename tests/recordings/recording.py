@@ -100,3 +100,8 @@ def typed(document: Entry) -> Entry:
     """Return a recorded document with its original types."""
     read: Entry = json_util.loads(json.dumps(document), json_options=TYPED)
     return read
+
+
+def of(recording: Recording, collection: str) -> list[Entry]:
+    """Return the documents of a collection with their original types."""
+    return [typed(entry["document"]) for entry in recording.documents if entry["collection"] == collection]

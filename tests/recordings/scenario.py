@@ -8,8 +8,9 @@ A grader gets orders only while it is idle, which a completed job in its only sl
 import json
 from typing import Any
 
-from harness import stage, until
-from recordings import gateway, webhooks
+from fake_containers import FakeContainers
+from harness import stage, token_of, until
+from recordings import gateway, grades, webhooks
 from recordings.capture import TYPE
 from recordings.system import System
 
@@ -30,14 +31,17 @@ ROSTER = [
 
 async def play(system: System) -> None:
     """Run the whole scenario. At its end, some jobs wait, and one runs behind the API."""
+    await grades.register_callbacks(system)
     lost = await submit_while_the_queue_is_gone(system)
-    system.graders.attach("host1", system.url, slots=1, drain_timeout=0)
+    engine = system.graders.attach("host1", system.url, slots=1, drain_timeout=0)
     await system.capture.wait_for("grader.heartbeat", grader_id="host1")
     await run_every_kind_of_stage(system)
     await end_in_every_way(system)
     await cancel(system)
     await run_a_roster(system)
     await take_files(system)
+    await grades.grade(system)
+    await follow_a_log(system, engine)
     await order_a_grader(system)
     await webhooks.deliver(system)
     await move_a_job_to_another_host(system)
@@ -47,6 +51,7 @@ async def play(system: System) -> None:
     await gateway.leave_unfinished(system)
     await system.ask("POST", "graders/host2/slots", {"slots": 3}, status=202)
     await system.find("worker_node", _id="host2", slots=3)
+    await grades.end(system)
 
 
 async def submit_while_the_queue_is_gone(system: System) -> str:
@@ -97,6 +102,9 @@ async def end_in_every_way(system: System) -> None:
     for assignment, pipelines in endings.items():
         await system.client.register(COURSE, assignment, **pipelines)
         await system.over(await system.client.submit(COURSE, assignment, students=1))
+    # Environments so large that they are stored apart, of students whose jobs are never made.
+    large = [{"STUDENT_ID": f"s{n}", "LARGE": "x" * 100_000} for n in range(3)]
+    await system.over(await system.client.submit(COURSE, "pre", students=3, students_env=large))
 
 
 async def cancel(system: System) -> None:
@@ -139,6 +147,22 @@ async def take_files(system: System) -> None:
     await system.over(made["run_id"])
     await system.ask("PUT", f"{assignment}/settings", {"points": 10, "starts": "with_roster"})
     await system.hand_in(COURSE, "files", "bob", {"src/main.c": b"int main(void) {}"})
+
+
+async def follow_a_log(system: System, engine: FakeContainers) -> None:
+    """Follow the log of a running job, which writes one line before and one after its reader comes."""
+    await system.client.register(COURSE, "live", students=[stage("pipe")])
+    run_id = await system.client.submit(COURSE, "live", students=1)
+    job = await system.runs(run_id)
+    await engine.pipe.put("first\n")
+    path = f"/api/v2/courses/{COURSE}/jobs/{job['job_id']}/log/stream"
+    async with system.http.stream("GET", path, headers={"Authorization": f"Bearer {token_of(COURSE)}"}) as stream:
+        assert stream.is_success
+        await system.capture.wait_for("log.chunk", run_id=run_id)
+        await engine.pipe.put("second\n")
+        await system.capture.wait_for("log.chunk", run_id=run_id, count=2)
+    await engine.pipe.put(None)
+    await system.over(run_id)
 
 
 async def order_a_grader(system: System) -> None:

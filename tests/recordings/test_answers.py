@@ -46,17 +46,27 @@ async def test_recorded_documents_are_answered_with_the_same_bytes(recording: Re
     now = {(answer["path"], answer["token"]): answer for answer in restored.answers}
     for then in recording.answers:
         answer = now[then["path"], then["token"]]
-        if then["path"].startswith("/api/v1/") or (recording.is_latest and not _is_run(then)):
+        if then["path"].startswith("/api/v1/") or (recording.is_latest and not (_is_run(then) or _is_standing(then))):
             assert answer == then
         else:
             assert is_kept(_parsed(then), _parsed(answer)), then["path"]
 
 
 def _parsed(answer: dict[str, Any]) -> dict[str, Any]:
-    body = json.loads(answer["body"])
+    try:
+        body = json.loads(answer["body"])
+    except ValueError:  # a file
+        return answer
     if _is_run(answer):
         body.pop("jobs", None)  # earlier versions answered with all jobs of a run, which have pages
+    if _is_standing(answer) and answer["status"] == 200:
+        for standing in body.get("items", [body]):
+            del standing["now"], standing["attempts"]["next"]  # the present time, since attempts are left
     return {**answer, "body": body}
+
+
+def _is_standing(answer: dict[str, Any]) -> bool:
+    return re.fullmatch(r"/api/v2/courses/[^/]+/students/[^/]+/assignments(/[^/]+)?", answer["path"]) is not None
 
 
 def _is_run(answer: dict[str, Any]) -> bool:

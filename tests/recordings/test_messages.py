@@ -11,8 +11,8 @@ from broadway.messages.envelope import UndecodableError, decode, decode_dead_let
 from broadway.messages.events import ExecutionEvent
 from broadway.messages.ticket import Tickets
 
-# Heartbeats and orders have random ids; all other events have ids that name their fact.
-DRAWN = {"io.broadway.grader.heartbeat.v1": {"ce-id"}, "io.broadway.grader.order.v1": {"ce-id"}}
+# Heartbeats, orders and the messages of live logs have random ids; all other events have ids that name their fact.
+DRAWN = {f"io.broadway.{name}.v1": {"ce-id"} for name in ("grader.heartbeat", "grader.order", "log.watch", "log.chunk")}
 
 
 def readable(recording: Recording) -> list[Message]:
@@ -28,6 +28,7 @@ def test_every_kind_of_message_was_recorded(latest: Recording) -> None:
     names = (
         *("job.queued", "job.dispatched", "job.started", "job.released", "job.finished", "job.requeued", "job.settled"),
         *("job.cancel", "run.advanced", "grader.heartbeat", "grader.order", "jobs.queued", "jobs.settled"),
+        *("log.watch", "log.chunk"),
     )
     assert {m["properties"]["type"] for m in readable(latest)} == {f"io.broadway.{name}.v1" for name in names}
 

@@ -34,13 +34,14 @@ async def own_run(request: Request, deps: Deps, *, missing: int = 400) -> Run:
 
 
 async def own_job(request: Request, deps: Deps, *, otherwise: str = JOB_NOT_FOUND, missing: int = 400) -> Job:
-    """Return the job in the path.
+    """Return the job in the path. For students there are no jobs of regrades that are not published.
 
     Raises:
         Refused: ``missing`` with the text ``otherwise`` if the course has no such job.
     """
     job = await deps.reads.jobs.one(course_of(request).id, request.path_params["job_id"])
-    if job is None:
+    is_student = principal_of(request).kind is Kind.STUDENT
+    if job is None or (is_student and not await deps.reads.regrades.is_published(job)):
         raise Refused(missing, otherwise)
     return job
 

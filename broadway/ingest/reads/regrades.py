@@ -13,12 +13,12 @@ from broadway.domain.marks import Marks
 from broadway.domain.pages import Slice, cursor, sliced
 from broadway.domain.regrade import Part, PartKind, Regrade, RegradeState
 from broadway.domain.regrade_diff import Checked, Control, Diff, Executions, Grades, diff_of, rows_of
-from broadway.domain.results_of_work import ALL, Result
-from broadway.domain.run import Run, job_id
+from broadway.domain.results_of_work import Among, Result
+from broadway.domain.run import job_id
 from broadway.domain.work import OWN, graded_attempt
 from broadway.ingest.reads.grades import GradeReads
 from broadway.lifecycle.regrades import RegradeQueries
-from broadway.lifecycle.stores import AssignmentRosters, JobsById
+from broadway.lifecycle.stores import AssignmentRosters, JobsById, RunSummariesById
 from broadway.runtime.threads import beside
 
 KEPT = 5.0  # seconds for which the pages of a difference come from one read
@@ -30,13 +30,6 @@ class TestsOfExecutions(Protocol):
 
     async def results_of(self, executions: Sequence[str]) -> Executions:
         """Return the results of the tests of each execution's last report; those without one are left out."""
-
-
-class RunSummariesById(Protocol):
-    """Runs, many at a time."""
-
-    async def summaries(self, run_ids: Sequence[str]) -> dict[str, Run]:
-        """Return runs by id, without rosters and configs; unknown ids are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +133,8 @@ class RegradeReads:
     async def _results(self, regrade: Regrade, jobs: Collection[str]) -> dict[str, Result]:
         """Return the results of a regrade's jobs by submission, as far as they count."""
         found: dict[str, Result] = {}
-        for each in await self.grades.works.works.results(regrade.course, regrade.assignment, ALL):
+        among = Among(cuts=await self.grades.cuts(regrade.course, regrade.assignment))
+        for each in await self.grades.works.works.results(regrade.course, regrade.assignment, among):
             if each.job in jobs and each.outcome in OWN:
                 found[each.handed_in.id] = each
         return found

@@ -129,7 +129,7 @@ class Own:
 
 
 async def own_job(request: Request, deps: Deps) -> Own:
-    """Return the job in the path; a student's session finds the student's own only.
+    """Return the job in the path; a student's session finds the student's own only, and none of an unpublished regrade.
 
     Raises:
         Refused: 404.
@@ -145,9 +145,10 @@ async def own_job(request: Request, deps: Deps) -> Own:
     grant(request, Access(session.principal(course.id), (course,)))
     stages = (await deps.reads.jobs.with_stages(job)).stages
     student = student_of(stages) or ""
-    if not await may_read(request, deps, job.assignment, student):
-        raise Refused(404, NOTHING_HERE)
     is_student = session.kind is Kind.STUDENT
+    is_seen = await may_read(request, deps, job.assignment, student)
+    if not is_seen or (is_student and not await deps.reads.regrades.is_published(job)):
+        raise Refused(404, NOTHING_HERE)
     as_student = is_student or request.query_params.get("view") == Role.STUDENT.value
     role = Role.STUDENT if as_student else Role.STAFF
     return Own(course.id, job, stages, student, session.student or student, role)

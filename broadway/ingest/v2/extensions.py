@@ -70,9 +70,12 @@ async def add(request: Request, deps: Deps) -> Response:
     return answered(view, 201 if added.is_new else 200)
 
 
-@operation(ExtensionPreview, query=ExtensionOrder)
+@operation(ExtensionPreview, query=ExtensionOrder, refusals=(422,))
 async def preview(request: Request, deps: Deps) -> Response:
-    """Preview an extension: the times of its students before and after it. Nothing is stored."""
+    """Preview an extension: the times of its students before and after it. Nothing is stored.
+
+    422: the roster has no such student, group or label.
+    """
     order, (course, assignment) = query_of(request, ExtensionOrder), await _place(request, deps)
     _demand_times(order)
     await deps.grades.extensions.check(course, assignment, order)

@@ -71,11 +71,9 @@ async def demand_readable(request: Request, deps: Deps, job: Job) -> str | None:
     """Return the student or group of a job whose report and log the token of a request may read.
 
     Raises:
-        Refused: 404, the job is another student's, or belongs to a regrade that is not published.
+        Refused: 404, the job is another student's.
     """
     student = student_of((await deps.reads.jobs.with_stages(job)).stages)
-    is_own = await may_read(request, deps, job.assignment, student or "")
-    is_student = principal_of(request).kind is Kind.STUDENT
-    if not is_own or (is_student and not await deps.reads.regrades.is_published(job)):
+    if not await may_read(request, deps, job.assignment, student or ""):
         raise Refused(404, JOB_NOT_FOUND)
     return student
