@@ -143,7 +143,9 @@ def _of_grades(plan: Plan) -> list[Goal]:
         return Goal("grades", f"{contender}: {name}, s", _value(figure, contender), bound, is_floor=False)
 
     return [
+        most("the draft, read first", grades.FIRST, 1),
         most("the draft, read again", grades.AGAIN, 1),
+        most("the publication", grades.PUBLISHED, 1),
         most("the published grades", grades.BOOK, 1),
         most("the grade of a student", grades.ONE, 0.1),
     ]

@@ -96,7 +96,8 @@ def _submission(number: int, students: int) -> Document:
     identity, student, at = _work(number, students)
     files = [{"path": f"src/{each}.c", "sha256": f"{number:064x}", "size": 1000, "mode": 420} for each in range(3)]
     about = {"_id": identity, "course": COURSE, "assignment": ASSIGNMENT, "student": student, "at": at}
-    return {**about, "by": "", "digest": f"{number:064x}", "archive": "", "count": 3, "size": 3000, "files": files}
+    size = {"count": 3, "size": 3000, "files": files}
+    return {**about, "by": "", "digest": f"{number:064x}", "archive": "", **size, "graded": True}
 
 
 def _result(number: int, students: int) -> Document:

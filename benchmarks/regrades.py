@@ -145,7 +145,8 @@ def _execution(number: int, *, again: bool = False) -> str:
 
 def _submission(number: int, students: int) -> Document:
     about = {"_id": f"{number:024x}", "course": COURSE, "assignment": ASSIGNMENT, "student": _student(number, students)}
-    return {**about, "at": _at(number), "by": "", "digest": f"{number:064x}", "archive": "", "count": 0, "size": 0}
+    size = {"digest": f"{number:064x}", "archive": "", "count": 0, "size": 0}
+    return {**about, "at": _at(number), "by": "", **size, "graded": True}
 
 
 def _result(number: int, students: int, *, job: str = "") -> Document:

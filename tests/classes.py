@@ -73,24 +73,34 @@ class Class:
         await self.grade(handed_in, run=run)
 
     async def grade(
-        self, handed_in: Sequence[HandIn], *, run: str | None = None, trigger: Mapping[str, Any] | None = None
+        self,
+        handed_in: Sequence[HandIn],
+        *,
+        run: str | None = None,
+        trigger: Mapping[str, Any] | None = None,
+        of: str | None = None,
     ) -> list[str]:
-        """Store a run that grades submissions, and the outcomes of its jobs; return the ids of the jobs."""
-        planned = self._planned(handed_in, run or token_hex(12), trigger)
+        """Store a run that grades submissions, and the outcomes of its jobs; return the ids of the jobs.
+
+        The submissions are those of the student ``of`` if it is given, whatever students the environments name.
+        """
+        planned = self._planned(handed_in, run or token_hex(12), trigger, of)
         await self.store.jobs.insert(planned)
         jobs = [each.job.id for each in planned]
-        moves = {job: _finished(each) for job, each in zip(jobs, handed_in, strict=True) if each.outcome}
+        moves = {job: finished(each) for job, each in zip(jobs, handed_in, strict=True) if each.outcome}
         ids = list(moves)
         for start in range(0, len(ids), BATCH):
             some = ids[start : start + BATCH]
-            await self.store.jobs.move(dict.fromkeys(some, _started))
+            await self.store.jobs.move(dict.fromkeys(some, started))
             await self.store.jobs.move({job: moves[job] for job in some})
         return jobs
 
-    def _planned(self, handed_in: Sequence[HandIn], run: str, trigger: Mapping[str, Any] | None) -> list[PlannedJob]:
+    def _planned(
+        self, handed_in: Sequence[HandIn], run: str, trigger: Mapping[str, Any] | None, of: str | None
+    ) -> list[PlannedJob]:
         envs = [
             {
-                **({} if each.is_push else {VARIABLE: self.submission(each.student, each.number)}),
+                **({} if each.is_push else {VARIABLE: self.submission(of or each.student, each.number)}),
                 "BROADWAY_STUDENT": each.student,
                 "BROADWAY_SUBMITTED_AT": each.at.isoformat(),
             }
@@ -115,12 +125,14 @@ class Class:
         )
 
 
-def _started(job: Job) -> Job:
+def started(job: Job) -> Job:
+    """Start a job."""
     now = datetime.now(UTC)
     return job.start(Attempt(f"e-{job.id}", "g1", now), lease=timedelta(minutes=1), policy=POLICY, now=now)
 
 
-def _finished(handed_in: HandIn) -> Move:
+def finished(handed_in: HandIn) -> Move:
+    """Return the move that ends a job as a submission says."""
     score = handed_in.score
     marks = Marks() if score is None else Marks(Source.AUTOLAB, Decimal(score), Decimal(10))
 

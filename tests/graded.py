@@ -1,5 +1,6 @@
 """A course whose jobs end as a test says: their outcomes are recorded as those of a grader."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 from typing import Any
@@ -60,8 +61,8 @@ class World:
         headers = {"Authorization": f"Bearer {token or token_of(self.course)}"}
         return await self.client.http.request(method, f"/api/v2/courses/{self.course}/{path}", headers=headers, **more)
 
-    async def begin(self, *students: str) -> None:
-        await self.client.register(self.course, "mp1", students=[stage("exit", "0")])
+    async def begin(self, *students: str, stages: Sequence[dict[str, Any]] = ()) -> None:
+        await self.client.register(self.course, "mp1", students=list(stages) or [stage("exit", "0")])
         entries = [{"student": name, "env": {"NETID": name}} for name in students or ("ada", "bob")]
         assert (await self.ask("assignments/mp1/roster", "PUT", json={"students": entries})).status_code == 200
         made = await self.ask("assignments/mp1/runs", "POST", json={"students": "all"})
@@ -73,11 +74,11 @@ class World:
             assert answer.status_code == 201, answer.text
             self.tokens[name] = answer.json()["token"]
 
-    async def start(self, student: str) -> dict[str, Any]:
+    async def start(self, student: str, *, grader: str = "g1") -> dict[str, Any]:
         """Record the start of a student's job, and return the fields of its execution."""
         job = await self.opened.store.jobs.get(self.jobs[student])
         assert job is not None
-        execution = {**ids_of(job), "execution_id": token_hex(12), "grader_id": "g1", "started_at": NOW}
+        execution = {**ids_of(job), "execution_id": token_hex(12), "grader_id": grader, "started_at": NOW}
         await self.recorder.record([JobStarted(**execution)])
         return execution
 

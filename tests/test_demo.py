@@ -248,7 +248,9 @@ def test_the_demo_that_is_kept_says_how_to_use_and_to_stop_it(
 @pytest.mark.parametrize(("given", "options"), [((), ""), (("KEEP=1",), "--keep")])
 def test_make_passes_the_wish_to_keep_it(given: tuple[str, ...], options: str) -> None:
     root = Path(program.__file__).parent.parent
-    line = subprocess.check_output(["make", "--dry-run", "demo", *given], cwd=root, text=True).splitlines()[-1]
+    line = subprocess.check_output(
+        ["make", "--no-print-directory", "--dry-run", "demo", *given], cwd=root, text=True
+    ).splitlines()[-1]
 
     assert line.split()[1:] == ["-m", "demo", *options.split()]
 

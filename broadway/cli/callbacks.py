@@ -211,7 +211,8 @@ def replay(
         raise fail("name deliveries, or give --since", EXIT_USAGE)
     with client(server, course, token) as api:
         if since:
-            terminal.message(f"{api.replay_callbacks(name, since)} deliveries are sent again")
+            number = api.replay_callbacks(name, since)
+            terminal.message(f"{number} deliver{'y is' if number == 1 else 'ies are'} sent again")
         for identity in chosen or []:
             terminal.table_row(identity, str(api.replay_callback(name, identity).get("state", "")))
 

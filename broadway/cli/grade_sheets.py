@@ -1,5 +1,6 @@
 """`broadway grades export`, `merge` and `import`: grades as files."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from broadway.messages.resources.grade_sheets import ExportView, ImportView, MergeView, SheetView
 
+_SINGULAR = re.compile(r"(?<=student)s|(?<=row)s|(?<=change)s|(?<=obstacle)s")
 _NAMED = 20  # students and rows of one kind on the terminal
 
 Query = TypeVar("Query", bound="BaseModel")
@@ -234,12 +236,17 @@ def _deliver(data: bytes, output: Path | None, *, as_json: bool) -> None:
         terminal.data(data)
 
 
+def _in_words(counts: dict[str, int]) -> str:
+    """Return numbers with their nouns, such as `1 changed, 2 rows without a grade`."""
+    return ", ".join(f"{count} {_SINGULAR.sub('', name) if count == 1 else name}" for name, count in counts.items())
+
+
 def _of(sheet: "SheetView") -> str:
     return "draft" if sheet.version is None else f"version {sheet.version}"
 
 
 def _tell(sheet: "SheetView", title: str, *, counts: dict[str, int]) -> None:
-    terminal.message(f"{title}: {', '.join(f'{count} {name}' for name, count in counts.items())}")
+    terminal.message(f"{title}: {_in_words(counts)}")
     for note in sheet.notes:
         terminal.message(f"note: {note}")
     _name("held", [f"{each.student}: {each.reason}" for each in sheet.held], counts["held"])
@@ -277,7 +284,7 @@ def _tell_unmatched(merged: "MergeView", file: Path | None) -> None:
 def _show_changes(found: "ImportView", *, as_json: bool) -> None:
     if as_json:
         terminal.document(found.model_dump(mode="json"))
-    else:
+    elif found.changes:
         from broadway.cli.tables import records_table  # noqa: PLC0415 - --help must not wait for it
 
         rows = [each.model_dump(mode="json") for each in found.changes]
@@ -287,7 +294,7 @@ def _show_changes(found: "ImportView", *, as_json: bool) -> None:
         )
     state = "applied" if found.applied else "not applied: give --apply"
     base = "draft" if found.version is None else f"version {found.version}"
-    counts = ", ".join(f"{count} {name}" for name, count in found.counts.items())
+    counts = _in_words(found.counts)
     terminal.message(f"compared with the {base}: {counts}; {state}" if found.changes else f"{base}: {counts}")
     _name("obstacle", [f"{each.student}: {each.reason}" for each in found.obstacles], found.counts["obstacles"])
     _name(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from broadway.cli import terminal
-from broadway.cli.common import EXIT_USAGE, AsJson, Assignment, Course, CourseServer, Token, client, fail
+from broadway.cli.common import EXIT_USAGE, AsJson, Assignment, Course, CourseServer, Token, client, fail, plural
 
 if TYPE_CHECKING:
     from broadway.client import Client
@@ -99,8 +99,8 @@ def undo(
     with client(server, course, token) as api:
         seen = _published(api, assignment) if based_on is None else based_on
         made = api.undo_grades(assignment, based_on=seen, to=to, reason=reason, note=note)
-    again = f"the grades of version {made.source} are" if made.source != "0" else "no grades are"
-    _tell(assignment, made, f"{again} published", as_json=as_json)
+    again = f"the grades of version {made.source} are published"
+    _tell(assignment, made, again if made.source != "0" else "students see no grades", as_json=as_json)
 
 
 @app.command("history")
@@ -238,7 +238,8 @@ def _tell(assignment: str, made: "VersionView", what: str, *, as_json: bool) -> 
     if as_json:
         terminal.document(made.model_dump(mode="json"))
     else:
-        terminal.message(f"{assignment}: {what} as version {made.number}, for {made.students} students")
+        known = f" as version {made.number}, for {plural(made.students, 'student')}" if made.students else ""
+        terminal.message(f"{assignment}: {what}{known}")
 
 
 def _show_one(found: "StudentGrade", *, as_json: bool) -> None:
@@ -250,6 +251,8 @@ def _show_one(found: "StudentGrade", *, as_json: bool) -> None:
         terminal.line(line.text)
     if found.note:
         terminal.line(f"Note: {found.note}")
+    if found.grade.job:
+        terminal.message(f"`broadway job report {found.grade.job}` shows the results of the tests")
 
 
 def _show_all(assignment: str, pages: "list[GradesPage]") -> None:
@@ -260,9 +263,10 @@ def _show_all(assignment: str, pages: "list[GradesPage]") -> None:
     name = f"version {first.version.number}" if first.version else "draft"
     states = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sorted(first.statuses.items()))
     published = f"version {first.published} is published" if first.published else "nothing is published"
-    terminal.message(f"{assignment}: {name}, {first.students} students ({states}); {published}")
+    students = f"{plural(first.students, 'student')} ({states})" if first.students else "no grades"
+    terminal.message(f"{assignment}: {name}, {students}; {published}")
     if first.unsettled:
-        terminal.message(f"the results of {first.unsettled} students are not all there yet")
+        terminal.message(f"of {plural(first.unsettled, 'student')}, results are yet to come")
     rows = [
         {
             "student": each.student,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from broadway.cli import terminal
-from broadway.cli.common import EXIT_USAGE, AsJson, Course, CourseServer, Token, Yes, client, confirm, fail
+from broadway.cli.common import EXIT_USAGE, AsJson, Course, CourseServer, Token, Yes, client, confirm, fail, plural
 
 app = typer.Typer(help="Submission webhooks and their deliveries.", no_args_is_help=True)
 rosters = typer.Typer(help="Rosters: the students who may submit, with their repositories.", no_args_is_help=True)
@@ -222,7 +222,7 @@ def roster_import(
         return
     with client(server, course, token) as api:
         api.put_roster(assignment, roster.model_dump(mode="json", exclude_defaults=True))
-    terminal.message(f"{len(roster.students)} students")
+    terminal.message(plural(len(roster.students), "student"))
 
 
 def _secret(path: Path) -> str:

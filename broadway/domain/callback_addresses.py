@@ -21,6 +21,7 @@ _COMPATIBLE = IPv6Network("::/96")
 # Networks that the registry of special addresses calls global, or leaves out, and that lead to private ones.
 _REFUSED: tuple[Network, ...] = (
     IPv6Network("64:ff9b:1::/48"),  # NAT64 of a site
+    IPv6Network("::ffff:0:0:0/96"),  # translated from IPv4
     IPv6Network("fec0::/10"),  # site-local
     IPv4Network("192.88.99.0/24"),  # relays of 6to4
 )

@@ -7,6 +7,7 @@ one an hour is missing; a time in such an hour is read in the student's favor.
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
@@ -86,13 +87,22 @@ class Clock:
 
     def shown(self, at: datetime) -> str:
         """Return a time with its zone, such as `4 Dec 2026, 23:59 CET`."""
-        local = at.astimezone(self.zone)
-        seconds = f":{local:%S}" if local.second or local.microsecond else ""
-        name = local.tzname() or ""
-        zone = f"UTC{name}" if name[:1] in "+-" else name
-        return f"{local.day} {_MONTHS[local.month - 1]} {local.year}, {local:%H:%M}{seconds} {zone}"
+        return _shown(self.zone, at.astimezone(UTC))
 
-    def _readings(self, moment: datetime) -> list[datetime]:
-        if moment.tzinfo is not None:
-            return [moment.astimezone(UTC)]
-        return [moment.replace(tzinfo=self.zone, fold=fold).astimezone(UTC) for fold in _READINGS]
+    def _readings(self, moment: datetime) -> tuple[datetime, ...]:
+        return (moment.astimezone(UTC),) if moment.tzinfo is not None else _readings(self.zone, moment)
+
+
+@lru_cache(maxsize=1024)
+def _shown(zone: ZoneInfo, at: datetime) -> str:
+    local = at.astimezone(zone)
+    seconds = f":{local:%S}" if local.second or local.microsecond else ""
+    name = local.tzname() or ""
+    shown_zone = f"UTC{name}" if name[:1] in "+-" else name
+    return f"{local.day} {_MONTHS[local.month - 1]} {local.year}, {local:%H:%M}{seconds} {shown_zone}"
+
+
+@lru_cache(maxsize=1024)
+def _readings(zone: ZoneInfo, moment: datetime) -> tuple[datetime, ...]:
+    """Return the readings of a moment without an offset; all students of a class have the same moments."""
+    return tuple(moment.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in _READINGS)

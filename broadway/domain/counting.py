@@ -9,9 +9,10 @@ from broadway.domain.extension import Member
 from broadway.domain.job import Outcome
 from broadway.domain.policy import FULL, Counts, PastLimit, Policy, Spend
 from broadway.domain.schedule import Schedule
-from broadway.domain.work import Work, beyond_limits
+from broadway.domain.work import IN_ORDER, Work, beyond_limits
 
 EXACT = 60  # digits; more than the product of points and two percentages has
+_ZERO = Decimal(0)
 _NO_POINTS = Decimal(-1)  # less than any grade
 _BEFORE_DUE = (Counts.LATEST_BEFORE_DUE, Counts.BEST_BEFORE_DUE)
 _BEST = (Counts.BEST, Counts.BEST_BEFORE_DUE)
@@ -83,11 +84,11 @@ class Candidate:
 
     def points(self, adjustments: Sequence[Adjustment]) -> Decimal | None:
         """Return the exact points that it is worth, or None if it was checked without points."""
+        if not adjustments and (self.work.score is None or (self.percent is FULL and self.remaining is FULL)):
+            return None if self.work.score is None else max(_ZERO, self.work.score)
         with localcontext(prec=EXACT):
-            if self.work.score is None and not adjustments:
-                return None
             points = sum((each.points for each in adjustments), self.work.score or Decimal(0))
-            return max(Decimal(0), share(share(points, self.percent), self.remaining))
+            return max(_ZERO, share(share(points, self.percent), self.remaining))
 
 
 def share(points: Decimal, percent: Decimal) -> Decimal:
@@ -109,12 +110,16 @@ def late_days_at_most(policy: Policy, member: Member) -> int:
 
 def candidates(policy: Policy, schedule: Schedule, member: Member, works: Iterable[Work]) -> list[Candidate]:
     """Return a student's submissions under a schedule, in the order of their receipt."""
-    ordered = sorted(works, key=lambda work: (work.at, work.id))
-    in_time = [work for work in ordered if not schedule.is_too_early(work.at) and not schedule.is_too_late(work.at)]
-    beyond = beyond_limits(policy.attempts, schedule.clock, in_time)
+    ordered = sorted(works, key=IN_ORDER)
+    beyond = {}
+    if policy.attempts:
+        in_time = [work for work in ordered if not schedule.is_too_early(work.at) and not schedule.is_too_late(work.at)]
+        beyond = beyond_limits(policy.attempts, schedule.clock, in_time)
     most = late_days_at_most(policy, member)
     return [
-        _candidate(policy, schedule, most, number, work, beyond.get(work.id, 0))
+        Candidate(number, work, obstacle=_obstacle_of_result(work))
+        if work.id not in beyond and schedule.is_in_full(work.at)
+        else _candidate(policy, schedule, most, number, work, beyond.get(work.id, 0))
         for number, work in enumerate(ordered, start=1)
     ]
 
@@ -184,6 +189,6 @@ def _obstacle_of_time(
 
 
 def _obstacle_of_result(work: Work) -> Obstacle | None:
-    if work.outcome in _OF_OUTCOME:
+    if work.outcome is not Outcome.SUCCEEDED and work.outcome in _OF_OUTCOME:
         return _OF_OUTCOME[work.outcome]
     return None if work.gradable else Obstacle.NOT_GRADABLE

@@ -24,7 +24,7 @@ from broadway.domain.extension import Extension, Member
 from broadway.domain.grade_lines import Line, Reading, lines_of
 from broadway.domain.policy import Policy, Spend
 from broadway.domain.schedule import Schedule, last_end, schedules_of
-from broadway.domain.work import Work
+from broadway.domain.work import IN_ORDER, Work
 
 _NO_POINTS = Decimal(-1)  # less than any grade
 
@@ -95,19 +95,16 @@ def grade(
     schedules = schedules_of(policy, extensions, member)
     found = [_under(each, member, works, policy, points, adjustments) for each in schedules]
     best = max(found, key=_rank)  # of equal ones the first, which is the one with the last due time
-    best = replace(best, has_useless_extension=best.schedule.extension is None and len(schedules) > 1)
+    if best.schedule.extension is None and len(schedules) > 1:
+        best = replace(best, has_useless_extension=True)
     unsettled: set[str] = set()
     if decision is None:
         unsettled = {each.work.id for reading in found for each in reading.found if each.is_unsettled}
     else:
         best = replace(best, points=decision.points, decision=decision)
+    ordered = tuple(work.id for work in sorted(works, key=IN_ORDER) if work.id in unsettled) if unsettled else ()
     closes_at = last_end(schedules)
-    return replace(
-        _grade(best),
-        unsettled=tuple(work.id for work in sorted(works, key=lambda work: (work.at, work.id)) if work.id in unsettled),
-        closes_at=closes_at,
-        is_final=not unsettled and closes_at is not None and now > closes_at,
-    )
+    return _grade(best, ordered, closes_at, is_final=not ordered and closes_at is not None and now > closes_at)
 
 
 def _under(
@@ -136,7 +133,7 @@ def _rank(reading: Reading) -> tuple[Decimal, bool]:
     return _NO_POINTS if reading.points is None else reading.points, reading.counted is not None
 
 
-def _grade(reading: Reading) -> Grade:
+def _grade(reading: Reading, unsettled: tuple[str, ...], closes_at: datetime | None, *, is_final: bool) -> Grade:
     counts = reading.counted
     rule = reading.policy.late_days
     is_claimed = rule is not None and rule.spend is Spend.CLAIMED
@@ -152,6 +149,9 @@ def _grade(reading: Reading) -> Grade:
         delay=reading.schedule.delay(counts.work.at) if counts else None,
         days_late=counts.days_late if counts else 0,
         late_days=late_days_at_most(reading.policy, reading.member) if is_claimed else used,
+        unsettled=unsettled,
+        closes_at=closes_at,
+        is_final=is_final,
         lines=lines_of(reading),
     )
 

@@ -35,7 +35,8 @@ class BookEntry:
     """A student's grade in the book, with its lines, and the execution whose result it has.
 
     ``job``, ``generation`` and ``execution`` are None if no submission counts, or if the one that counts has no result.
-    ``adjustments`` are the ids of those that were in force, a decision included.
+    ``adjustments`` are the ids of those that were in force, a decision included. ``regraded`` are the executions of
+    regrades by which the student's submissions were graded, those that do not count included: they hold from then on.
     """
 
     grade: Grade
@@ -43,6 +44,12 @@ class BookEntry:
     generation: int | None = None
     execution: str | None = None
     adjustments: tuple[str, ...] = ()
+    regraded: tuple[str, ...] = ()
+
+    @property
+    def executions(self) -> frozenset[str]:
+        """All executions whose results the entry is made of, as far as it names them."""
+        return frozenset(self.regraded) | ({self.execution} if self.execution else frozenset())
 
     @property
     def student(self) -> str:
@@ -109,7 +116,8 @@ class Published:
     """The pointer to the version that students see. ``before`` is the version that it replaced; 0 for the first one.
 
     ``students`` is the number of its entries: 0 after an undo of the first publication. ``announce_at`` is the time
-    from which on ``grades.published`` is to be sent; None once it is sent.
+    from which on ``grades.published`` is to be sent; None once it is sent. ``announced`` is the last version of which
+    it was sent, 0 if there is none, and None if that was not noted.
     """
 
     course: str
@@ -120,6 +128,7 @@ class Published:
     before: int = 0
     students: int = 0
     announce_at: datetime | None = None
+    announced: int | None = None
 
     @property
     def is_visible(self) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal, localcontext
+from functools import lru_cache
 
 from broadway.domain import report
 from broadway.domain.counting import EXACT, Adjustment, Candidate, Decision, Obstacle, late_days_at_most, share
@@ -74,6 +75,7 @@ def lines_of(reading: Reading) -> tuple[Line, ...]:
     return (*_times(reading), *_choice(reading), *arithmetic, *floor, *_notes(reading), *_results(reading))
 
 
+@lru_cache(maxsize=4096)
 def points_text(points: Decimal) -> str:
     """Return points with all their digits."""
     with localcontext(prec=EXACT):

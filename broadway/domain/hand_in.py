@@ -71,7 +71,9 @@ def is_open(policy: Policy) -> bool:
     return policy.deadline == Deadline() and policy.attempts is None
 
 
-def ruling(policy: Policy, entrants: Sequence[Entrant], at: datetime, identity: str = "") -> Ruling:
+def ruling(
+    policy: Policy, entrants: Sequence[Entrant], at: datetime, identity: str = "", *, is_asked: bool = False
+) -> Ruling:
     """Return the decision on a submission.
 
     Args:
@@ -79,11 +81,13 @@ def ruling(policy: Policy, entrants: Sequence[Entrant], at: datetime, identity: 
         entrants: The students whose submission it is: one, or the members of a group.
         at: The time of its first receipt.
         identity: Its id, which decides between submissions of the same time.
+        is_asked: There is no submission: the student asks what would happen to one of this moment.
     """
     views = [view for entrant in entrants for view in _views(policy, entrant, at, identity)]
     taken = [view for view in views if not view.is_refused]
     if not taken:
-        return _refusal(min(views, key=lambda view: _FIRST.index(view.found.obstacle or Obstacle.CLOSED)), at)
+        first = min(views, key=lambda view: _FIRST.index(view.found.obstacle or Obstacle.CLOSED))
+        return _refusal(first, at, is_asked=is_asked)
     notes = [_NOTES.get(view.found.obstacle) if view.found.obstacle else None for view in taken]
     return TAKEN if None in notes else Ruling(is_taken=True, text=f"it is graded, and does not count: {notes[0]}")
 
@@ -117,14 +121,16 @@ def _in_time(schedule: Schedule, works: Sequence[Work]) -> list[Work]:
     return [each for each in works if not schedule.is_too_early(each.at) and not schedule.is_too_late(each.at)]
 
 
-def _refusal(view: _View, at: datetime) -> Ruling:
+def _refusal(view: _View, at: datetime, *, is_asked: bool) -> Ruling:
     schedule, shown = view.schedule, view.schedule.clock.shown
     if view.found.obstacle is Obstacle.TOO_EARLY and schedule.opens_at:
         text = f"the assignment opens at {shown(schedule.opens_at)}; it is {shown(at)} now"
         return Ruling(is_taken=False, text=text, next_at=schedule.opens_at)
     if view.found.obstacle is Obstacle.CLOSED and schedule.ended_at:
-        text = f"the assignment closed at {shown(schedule.ended_at)}; this submission came at {shown(at)}"
-        return Ruling(is_taken=False, text=text)
+        end, came = shown(schedule.ended_at), shown(at)
+        of_submission = "this submission came " + ("less than a second later" if came == end else f"at {came}")
+        then = f"it is {came} now" if is_asked else of_submission
+        return Ruling(is_taken=False, text=f"the assignment closed at {end}; {then}")
     attempts = attempts_of(view.policy, schedule, view.works, at)
     assert attempts is not None  # noqa: S101 - without limits no submission is beyond them
     return _no_attempt(view, attempts)

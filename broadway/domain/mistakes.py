@@ -40,6 +40,9 @@ _WORDS: Mapping[str, str] = {
     "int_from_float": "should be a whole number",
     "float_parsing": "should be a number",
     "decimal_parsing": "should be a number",
+    "decimal_max_digits": "should be a number of at most {max_digits} digits",
+    "decimal_max_places": "should be a number with at most {decimal_places} decimal places",
+    "decimal_whole_digits": "should be a number with at most {whole_digits} digits before the decimal point",
     "none_required": "should be null",
     "union_tag_invalid": "should have {discriminator} as one of {expected_tags}",
     "union_tag_not_found": "should have {discriminator}",
@@ -93,6 +96,8 @@ _PATTERNS: Mapping[str, str] = {
     r"^[0-9]*[1-9][0-9]*(\.[0-9]+)?[kKmMgGtT]?[bB]?$": "should be a size above zero, such as 512m or 2g",
     r'^[^/\\. "$*<>:|?\x00]+$': "should be a name without blanks, dots, slashes and signs such as $ and *",
     r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$": "should be a time of day from 00:00 to 23:59",
+    r"\S": "should not be blank",
+    r"^(draft|published|[1-9][0-9]{0,8})$": "should be draft, published or the number of a version",
     r"^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$": "should be DEBUG, INFO, WARNING, ERROR or CRITICAL",
     r"^(?i:S|M|H|D|W[0-6]|midnight)$": "should be S, M, H, D, W0 to W6, or midnight",
 }

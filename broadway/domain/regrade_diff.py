@@ -195,14 +195,28 @@ def entries_to_publish(
     """
     if diff.infra_errors and not keep_old:
         raise InfraErrorsError(
-            f"the infrastructure failed with submissions of {diff.infra_errors} students; "
-            "refresh the regrade, or publish with their old grades (`keep_old`)"
+            f"the infrastructure failed with submissions of {diff.infra_errors} "
+            f"student{'' if diff.infra_errors == 1 else 's'}; "
+            "refresh the regrade, or publish with their old grades (`keep_old`; --keep-old)"
         )
     entries = dict(diff.present)
     for row in diff.rows:
         if row.new is not None and _is_published(row, publish, students):
             entries[row.student] = row.new
     return sorted(entries.values(), key=lambda entry: entry.student)
+
+
+def parted_group(diff: Diff, students: Collection[str]) -> tuple[str, str] | None:
+    """Return a chosen student and one who is not chosen though both have the same submission, or None.
+
+    The result of a submission holds for all members of a group from its publication.
+    """
+    chosen = {row.new.grade.submission: row.student for row in diff.rows if row.new and row.student in students}
+    for row in diff.rows:
+        submission = row.new.grade.submission if row.new else None
+        if submission and submission in chosen and row.student not in students and row.category not in _KEPT:
+            return chosen[submission], row.student
+    return None
 
 
 _KEPT = frozenset({Category.INFRA_ERROR, Category.STALE, Category.LEFT_COURSE})

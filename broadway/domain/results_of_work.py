@@ -1,6 +1,6 @@
 """The results of students' works: those of all jobs that grade a work, and the one of them that counts. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
@@ -79,18 +79,34 @@ def graded(
         points: The assignment's points, or None.
         published: The executions of published grades: a regrade's result counts if its execution is one of them.
     """
-    known: dict[str, Receipt] = {each.id: each for each in receipts}
+    known: dict[str, Receipt | HandedIn] = {each.id: each for each in receipts}
     found: dict[str, list[Result]] = {}
     for each in results:
-        if not each.handed_in.regrade or each.execution in published:
-            found.setdefault(each.handed_in.id, []).append(each)
-            if each.handed_in.id not in known:
-                known[each.handed_in.id] = _receipt(each.handed_in)
-    open_works = {each.id: _receipt(each) for each in waiting if not each.regrade}
+        work = each.handed_in
+        if not work.regrade or each.execution in published:
+            if work.id in found:
+                found[work.id].append(each)
+            else:
+                found[work.id] = [each]
+                known.setdefault(work.id, work)
+    open_works = {each.id: each for each in waiting if not each.regrade}
     return [
         _graded(receipt, found.get(identity, ()), points, is_open=identity in open_works)
         for identity, receipt in (open_works | known).items()
     ]
+
+
+def unlike_works(receipts: Iterable[Receipt], results: Iterable[Result]) -> set[str]:
+    """Return the works without a receipt whose results disagree on the student or the time: the receipt decides."""
+    known = {each.id for each in receipts}
+    first: dict[str, HandedIn] = {}
+    found: set[str] = set()
+    for each in results:
+        work = each.handed_in
+        other = first.setdefault(work.id, work)
+        if other is not work and (other.student, other.at) != (work.student, work.at):
+            found.add(work.id)
+    return found - known
 
 
 def decisive(results: Iterable[Result]) -> Result | None:
@@ -107,9 +123,9 @@ def with_result(graded_: Graded, result: Result | None, points: Decimal | None) 
     return Graded(graded_.student, work, result)
 
 
-def _graded(receipt: Receipt, results: Iterable[Result], points: Decimal | None, *, is_open: bool) -> Graded:
-    found = list(results)
-    result = decisive(found)
+def _graded(receipt: Receipt | HandedIn, found: Sequence[Result], points: Decimal | None, *, is_open: bool) -> Graded:
+    is_one = len(found) == 1 and found[0].outcome is Outcome.SUCCEEDED
+    result = found[0] if is_one else decisive(found)
     if result is not None:
         work = work_of(receipt.id, receipt.at, result.outcome, result.marks or Marks(), points)
         return Graded(receipt.student, work, result)
@@ -119,10 +135,6 @@ def _graded(receipt: Receipt, results: Iterable[Result], points: Decimal | None,
 
 def _order(result: Result) -> tuple[datetime, int]:
     return result.finished_at, result.generation
-
-
-def _receipt(handed_in: HandedIn) -> Receipt:
-    return Receipt(handed_in.id, handed_in.student, handed_in.at)
 
 
 def by_student(works: Iterable[Graded]) -> Mapping[str, list[Graded]]:

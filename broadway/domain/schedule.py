@@ -1,9 +1,10 @@
 """Schedules: the times of an assignment for one student, under one of the student's extensions or without any. Pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 
 from broadway.domain.clock import Clock
 from broadway.domain.extension import Extension, Member, in_force
@@ -33,11 +34,21 @@ class Schedule:
     closes_at: datetime | None = None
     steps: tuple[Step, ...] = ()
     extension: Extension | None = None
+    ended_at: datetime | None = field(init=False, compare=False, repr=False)
+    late_at: datetime | None = field(init=False, compare=False, repr=False)
+    has_bonus: bool = field(init=False, compare=False, repr=False)
 
-    @property
-    def ended_at(self) -> datetime | None:
-        """The time after which no submission counts any more, with the grace."""
-        return None if self.closes_at is None else self.closes_at + self.grace
+    def __post_init__(self) -> None:
+        """Compute what each submission is compared with.
+
+        ``ended_at`` is the time after which no submission counts any more, and ``late_at`` the one after which it is
+        late, both with the grace. ``has_bonus`` is true if there are steps of credit until the due time.
+        """
+        due_at, closes_at = self.due_at, self.closes_at
+        object.__setattr__(self, "ended_at", None if closes_at is None else closes_at + self.grace)
+        object.__setattr__(self, "late_at", None if due_at is None else due_at + self.grace)
+        has_bonus = due_at is not None and any(step.until <= due_at for step in self.steps)
+        object.__setattr__(self, "has_bonus", has_bonus)
 
     def is_too_early(self, at: datetime) -> bool:
         return self.opens_at is not None and at < self.opens_at
@@ -45,13 +56,19 @@ class Schedule:
     def is_too_late(self, at: datetime) -> bool:
         return self.ended_at is not None and at > self.ended_at
 
+    def is_in_full(self, at: datetime) -> bool:
+        """Return whether a submission is on time and gets all of its points, without any rule for its time."""
+        if self.has_bonus or (self.late_at is not None and at > self.late_at):
+            return False
+        return not self.is_too_early(at) and not self.is_too_late(at)
+
     def delay(self, at: datetime) -> timedelta:
         """Return the time since the due time, 0 before it; the grace is not taken off."""
         return timedelta() if self.due_at is None else max(timedelta(), at - self.due_at)
 
     def is_late(self, at: datetime) -> bool:
         """Return whether a submission is late: received after the due time and its grace."""
-        return self.delay(at) > self.grace
+        return self.late_at is not None and at > self.late_at
 
     def days_late(self, at: datetime) -> int:
         """Return the begun days by which a submission is late; a day ends at the due time of day."""
@@ -59,6 +76,8 @@ class Schedule:
 
     def percent(self, at: datetime) -> Decimal:
         """Return the percent of the points that a submission gets without late days."""
+        if not self.has_bonus and not self.is_late(at):
+            return FULL
         step = next((step for step in self.steps if at <= step.until + self.grace), None)
         if self.is_late(at):
             return step.percent if step else Decimal(0)
@@ -71,7 +90,7 @@ def schedules_of(policy: Policy, extensions: Iterable[Extension], member: Member
 
     The schedule without an extension is the last one.
     """
-    plain = _schedule(policy, None)
+    plain = _plain(_Same(policy))
     extended = [_schedule(policy, each) for each in in_force(extensions, member)]
     return [*sorted(extended, key=_due, reverse=True), plain]
 
@@ -99,6 +118,25 @@ def useless(policy: Policy, extension: Extension) -> str | None:
 
 def _due(schedule: Schedule) -> datetime:
     return schedule.due_at or datetime.max.replace(tzinfo=UTC)  # no schedule of an assignment has a due time, or all
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Same:
+    """A policy that is equal only to itself: to compare the parts of two takes longer than to compute a schedule."""
+
+    policy: Policy
+
+    def __hash__(self) -> int:
+        return id(self.policy)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.policy is self.policy
+
+
+@lru_cache(maxsize=64)
+def _plain(same: _Same) -> Schedule:
+    """Return the schedule without an extension, which all students of a class have."""
+    return _schedule(same.policy, None)
 
 
 def _schedule(policy: Policy, extension: Extension | None) -> Schedule:

@@ -11,6 +11,7 @@ from broadway.domain.marks import Marks
 from broadway.domain.report import points_of, shown
 from broadway.domain.result import Scores, StageResult
 from broadway.domain.visibility import Role
+from broadway.domain.waiting_time import Wait, wait_in_words
 
 
 class Tone(StrEnum):
@@ -26,7 +27,10 @@ class Tone(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """The facts of a job that its status follows from. ``ahead`` is the number of jobs that start before it."""
+    """The facts of a job that its status follows from.
+
+    ``ahead`` is the number of jobs that start before it, ``wait`` the estimate of its wait, or None.
+    """
 
     state: JobState
     outcome: Outcome | None = None
@@ -34,6 +38,7 @@ class JobFacts:
     gradable: bool = True
     attempts: int = 0
     ahead: int | None = None
+    wait: Wait | None = None
     reason: str = ""
     waits_for: str = ""
 
@@ -69,7 +74,7 @@ _FOR_STUDENTS: Mapping[Outcome, str] = {
 }
 
 
-def facts_of(job: Job, *, ahead: int | None = None, waits_for: str = "") -> JobFacts:
+def facts_of(job: Job, *, ahead: int | None = None, wait: Wait | None = None, waits_for: str = "") -> JobFacts:
     """Return the facts of a job, with or without its results."""
     results = [StageResult.read(entry) for entry in job.results or []]
     noted = next((result.note for result in reversed(results) if result.note), None)
@@ -84,6 +89,7 @@ def facts_of(job: Job, *, ahead: int | None = None, waits_for: str = "") -> JobF
         gradable=marks.gradable if noted is None else noted.gradable,
         attempts=job.starts,
         ahead=ahead,
+        wait=wait,
         reason=job.reason,
         waits_for=waits_for,
     )
@@ -117,7 +123,8 @@ def _waiting(facts: JobFacts, role: Role) -> str:
         return "Something failed on our side. It is tried again by itself and uses no attempt."
     if facts.ahead is None:
         return ""
-    return "Next in the queue." if facts.ahead == 0 else f"{ordinal(facts.ahead + 1)} in the queue."
+    place = "Next in the queue" if facts.ahead == 0 else f"{ordinal(facts.ahead + 1)} in the queue"
+    return f"{place}, {wait_in_words(facts.wait)}." if facts.wait else f"{place}."
 
 
 def _again(facts: JobFacts) -> str:

@@ -54,7 +54,12 @@ def place_in_words(ahead: int, wait: Wait | None) -> str:
     place = "next in the queue" if ahead == 0 else f"{_ordinal(ahead + 1)} in the queue"
     if wait is None:
         return f"{place}; how long it takes is not known yet"
-    return f"{place}, about {_duration(wait.seconds)} (± {_duration(wait.error)})"
+    return f"{place}, {wait_in_words(wait)}"
+
+
+def wait_in_words(wait: Wait) -> str:
+    """Return a wait with its error, such as ``about 40 s (± 10 s)``."""
+    return f"about {_duration(wait.seconds)} (± {_duration(wait.error)})"
 
 
 def _ordinal(number: int) -> str:

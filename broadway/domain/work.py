@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from operator import attrgetter
 
 from broadway.domain.clock import Clock
 from broadway.domain.job import Attempt, Job, Outcome
@@ -17,6 +18,9 @@ _MOST_STEPS = 5  # from a moment to the next free one: the time between submissi
 OWN = frozenset(
     (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.TIMED_OUT, Outcome.OUT_OF_MEMORY, Outcome.OUTPUT_LIMIT),
 )
+
+
+IN_ORDER = attrgetter("at", "id")  # the order of works: that of their receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +172,7 @@ def _divided(limits: AttemptLimits, clock: Clock, works: Iterable[Work]) -> tupl
     within = _Within(limits, clock)
     beyond: dict[str, int] = {}
     extra = 0
-    for work in sorted(works, key=lambda work: (work.at, work.id)):
+    for work in sorted(works, key=IN_ORDER):
         is_beyond = within.is_beyond(work.at)
         if is_beyond:
             beyond[work.id] = extra + 1

@@ -28,7 +28,7 @@ def grade_commands(
     assignments, settings, rosters = store.assignments, store.assignment_settings, store.rosters
     return GradeCommands(
         books=GradeChanges(store.grades.books, grades),
-        adjusting=GradeAdjusting(store.grades.adjustments),
+        adjusting=GradeAdjusting(store.grades.adjustments, grades),
         extensions=ExtensionChanges(assignments, settings, rosters, store.grades.extensions),
         claims=StudentClaims(standings, store.grades.claims, store.grades.choices),
         regrades=regrades,

@@ -29,6 +29,7 @@ from broadway.mongo.store import Store
 from broadway.ports import PublishError, StoreError
 from broadway.rabbit.client import Rabbit
 from broadway.runtime.addresses import http_address
+from broadway.runtime.garbage import collect_rarely
 from broadway.runtime.health import Health
 from broadway.service import SettingError, StartError, Stop, background, instance, join
 from broadway.settings.programs import IngestSettings
@@ -60,6 +61,7 @@ async def serve(
     Raises:
         StartError: The course config is wrong, the broker cannot be trusted, or the address cannot be bound.
     """
+    collect_rarely()
     await load_courses(settings, store=store)
     tickets = Tickets(await store.secrets.get(TICKETS))
     deployment = deployment_id(await store.secrets.get(DEPLOYMENT))
@@ -73,8 +75,7 @@ async def serve(
     async with _accounts(settings, store) as accounts:
         opened = Opened(name, store, shared, rabbit, health, accounts, tickets, deployment)
         deps = compose(settings, opened, later=background_tasks.add, answer_within=answer_within)
-        sessions = deps.gateway.sessions
-        undecided = deps.receiver.undecided
+        sessions, undecided = deps.gateway.sessions, deps.receiver.undecided
         async with (
             background(sessions.run(), deps.feed.run(), deps.live_logs.run(), health.run(), shared.run()),
             background(_sweeper(store).run(), Leftovers(store.runs).run()),

@@ -1,6 +1,7 @@
 """The promises of the stored grade books, and the changes between two of their versions."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from broadway.domain.grade_book import (
@@ -70,7 +71,37 @@ class AnnouncedBooks(BookQueries, Protocol):
         """Return pointers with ``announce_at`` in the past, the earliest first."""
 
     async def announced(self, published: Published) -> None:
-        """Clear ``announce_at``, unless the pointer has moved since."""
+        """Note that a version is announced, and clear ``announce_at`` unless the pointer has moved since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publications:
+    """The publications that are to be announced: each one, also those that another one has replaced meanwhile."""
+
+    books: AnnouncedBooks
+
+    async def to_announce(self, *, limit: int) -> list[Published]:
+        """Return publications of books that have some to announce, in the order of their versions."""
+        found: list[Published] = []
+        for pointer in await self.books.to_announce(limit=limit):
+            found += await self._of_book(pointer)
+        return found
+
+    async def announced(self, published: Published) -> None:
+        """Note that a publication is announced."""
+        await self.books.announced(published)
+
+    async def _of_book(self, pointer: Published) -> list[Published]:
+        """Return the publications of a book since the last announced one, but no more than ``BATCH`` of them."""
+        if pointer.announced is None or pointer.before <= pointer.announced:
+            return [pointer]
+        earlier = await history(self.books, pointer.course, pointer.assignment, before=pointer.version, limit=BATCH - 1)
+        replaced = [
+            replace(pointer, version=each.number, at=each.at, by=each.by, before=each.based_on, students=each.students)
+            for each in reversed(earlier)
+            if each.number > pointer.announced
+        ]
+        return [*replaced, pointer]
 
 
 async def history(

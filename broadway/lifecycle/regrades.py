@@ -1,7 +1,6 @@
 """The promises of stored regrades and of their parts."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Protocol
 
 from broadway.domain.regrade import Part, Regrade
@@ -23,6 +22,9 @@ class RegradeQueries(Protocol):
     async def parts(self, regrade: Regrade) -> list[Part]:
         """Return the parts of a regrade's plans, in the order of the plans."""
 
+    async def parts_by_id(self, identities: Sequence[str]) -> list[Part]:
+        """Return parts by their ids, in the order of the ids; unknown ids are left out."""
+
 
 class RegradeStore(RegradeQueries, Protocol):
     """Stored regrades, which change by conditional updates. Parts are only inserted."""
@@ -43,5 +45,8 @@ class RegradeStore(RegradeQueries, Protocol):
     async def tidy(self, regrade: Regrade) -> None:
         """Remove the parts of plans that the regrade does not have."""
 
-    async def active(self, now: datetime, *, limit: int) -> list[Regrade]:
-        """Return regrades for which a process has something to do."""
+    async def active(self, *, after: str, limit: int) -> list[Regrade]:
+        """Return regrades for which a process has something to do, now or later, by id; those after an id."""
+
+    async def count_active(self, course: str) -> int:
+        """Return the number of a course's regrades for which a process has something to do."""

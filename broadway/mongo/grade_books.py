@@ -79,9 +79,9 @@ class GradeBooks:
     async def point(self, to: Published) -> bool:
         """Move the pointer to a version if it still points to ``to.before``; return False if it does not."""
         identity = f"{to.course}/{to.assignment}"
-        fields = asdict(to)
+        fields = {name: value for name, value in asdict(to).items() if name != "announced"}
         if not to.before:
-            return (await insert_each(self._published, [{"_id": identity, **fields}]))[0]
+            return (await insert_each(self._published, [{"_id": identity, **fields, "announced": 0}]))[0]
         moved = await self._published.update_one({"_id": identity, "version": to.before}, {"$set": fields})
         return moved.modified_count > 0
 
@@ -91,8 +91,10 @@ class GradeBooks:
         return [_pointer(each) for each in await self._published.find(query, sort=[("announce_at", 1)], limit=limit)]
 
     async def announced(self, published: Published) -> None:
-        """Clear ``announce_at``, unless the pointer has moved since."""
-        query = {"_id": f"{published.course}/{published.assignment}", "version": published.version}
+        """Note that a version is announced, and clear ``announce_at`` unless the pointer has moved since."""
+        identity = f"{published.course}/{published.assignment}"
+        await self._published.update_one({"_id": identity}, {"$max": {"announced": published.version}})
+        query = {"_id": identity, "version": published.version}
         await self._published.update_one(query, {"$set": {"announce_at": None}})
 
 
@@ -138,6 +140,7 @@ def _pointer(document: Document) -> Published:
         before=document.get("before", 0),
         students=document.get("students", 0),
         announce_at=document.get("announce_at"),
+        announced=document.get("announced"),
     )
 
 

@@ -6,8 +6,9 @@ import os
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
+from bson.codec_options import CodecOptions
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.uri_parser import parse_uri
 
@@ -120,8 +121,13 @@ async def _refusal(host: str, port: int | None, *, within: float) -> str | None:
 class _IndexRecorder:
     """A collection that only records the names of the indexes that it is asked to create."""
 
+    codec_options: ClassVar[CodecOptions[dict[str, Any]]] = CodecOptions()
+
     def __init__(self) -> None:
         self.names: list[str] = []
+
+    def with_options(self, **_: object) -> Self:
+        return self
 
     async def create_index(self, _: object, *, name: str, **__: object) -> None:
         self.names.append(name)

@@ -88,14 +88,23 @@ class Regrades:
             found += [_part(each) for each in await self._parts.find(query, sort=[("_id", 1)])]
         return found
 
+    async def parts_by_id(self, identities: Sequence[str]) -> list[Part]:
+        """Return parts by their ids, in the order of the ids; unknown ids are left out."""
+        found = {each["_id"]: _part(each) for each in await self._parts.find_by_ids(list(identities))}
+        return [found[each] for each in identities if each in found]
+
     async def tidy(self, regrade: Regrade) -> None:
         """Remove the parts of plans that the regrade does not have."""
         await self._parts.delete_many({"regrade": regrade.id, "plan": {"$nin": list(regrade.plans)}})
 
-    async def active(self, now: datetime, *, limit: int) -> list[Regrade]:
-        """Return regrades for which a process has something to do."""
-        found = await self._regrades.find({"is_active": True}, limit=limit)
-        return [each for each in map(_regrade, found) if each.is_due(now)]
+    async def active(self, *, after: str, limit: int) -> list[Regrade]:
+        """Return regrades for which a process has something to do, now or later, by id; those after an id."""
+        query: Document = {"is_active": True, "_id": {"$gt": after}}
+        return [_regrade(each) for each in await self._regrades.find(query, sort=[("_id", 1)], limit=limit)]
+
+    async def count_active(self, course: str) -> int:
+        """Return the number of a course's regrades for which a process has something to do."""
+        return await self._regrades.count_documents({"is_active": True, "course": course})
 
     async def to_announce(self, *, limit: int) -> list[Regrade]:
         """Return regrades that are ready and whose callback is not sent yet, the earliest first; without configs."""

@@ -134,7 +134,7 @@ class Store:
         """Return the collections of two databases."""
         callbacks = Callbacks.of(main)
         outcomes = Outcomes(main["job_outcome"], callbacks.events)
-        results = WorkResults(main["work_result"])
+        results = _results_of_works(main)
         return cls(
             courses=Courses(main["course"]),
             assignments=Assignments(main["assignment_config"]),
@@ -172,7 +172,7 @@ class Store:
         await self.runs.ensure_indexes()
         await Students(self._primary["run_students"]).ensure_indexes()
         await self.jobs.ensure_indexes()
-        await WorkResults(self._primary["work_result"]).ensure_indexes()
+        await _results_of_works(self._primary).ensure_indexes()
         await self.grades.ensure_indexes()
         await self.logs.ensure_indexes()
         await self.graders.ensure_indexes()
@@ -193,7 +193,7 @@ class Store:
             courses=BatchedCourses(self._primary["course"]),
             assignments=BatchedAssignments(self._primary["assignment_config"]),
             runs=BatchedRuns(self._primary["grading_run"], students, events, linger=linger),
-            jobs=BatchedJobs(self._primary["grading_job"], outcomes, WorkResults(self._primary["work_result"])),
+            jobs=BatchedJobs(self._primary["grading_job"], outcomes, _results_of_works(self._primary)),
             deliveries=BatchedDeliveries(self._primary["hook_delivery"]),
             audit=BatchedAudit(self._primary["audit"], linger=linger),
         )
@@ -209,3 +209,7 @@ class Store:
             StoreError: The store is unavailable.
         """
         await translated(self._primary.command("ping"))
+
+
+def _results_of_works(main: Database) -> WorkResults:
+    return WorkResults(main["work_result"], main["submission"])

@@ -11,6 +11,7 @@ from broadway.mongo.assignments import check_storable
 from broadway.mongo.blobs import used_contents
 from broadway.mongo.collection import IDS, Collection, Document, Documents, insert_each
 from broadway.mongo.run_lists import following
+from broadway.mongo.work_results import GRADED
 
 _LATEST = ("_id", "at")
 _HEAD = dict.fromkeys(("assignment", "student", "at", "by", "count", "size"), 1)
@@ -29,6 +30,9 @@ class SubmissionStore:
         )
         await self._submissions.create_index(
             [("course", 1), ("assignment", 1), ("at", -1), ("_id", -1)], name="latest_of_assignment"
+        )
+        await self._submissions.create_index(
+            [("course", 1), ("assignment", 1), (GRADED, 1), ("student", 1)], name="to_grade"
         )
         await self._submissions.create_index("files.sha256", name="contents")
         await self._submissions.create_index("due_at", name="to_begin")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from broadway.lifecycle.callbacks import Announcing, grades_published, regrade_ready
+from broadway.lifecycle.grade_books import Publications
 from broadway.mongo.store import Store
 from broadway.notifier.attempts import Attempts
 from broadway.notifier.facts import Facts
@@ -47,7 +48,7 @@ def notifier_of(
         turns=Turns(events, endpoints, deliveries, store.audit, attempts, clock, lease),
         clock=clock,
         announcing=(
-            Announcing(store.grades.books, events, grades_published),
+            Announcing(Publications(store.grades.books), events, grades_published),
             Announcing(store.grades.regrades, events, regrade_ready),
         ),
         poll=settings.callback.poll,

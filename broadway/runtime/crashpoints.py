@@ -106,6 +106,7 @@ class Point(StrEnum):
     BEAT_BEGUN = "beat.begun"
 
     OUTCOME_INSERTED = "outcome.inserted"
+    OUTCOME_OF_WORK_STORED = "outcome.of-work-stored"
     OUTCOME_OF_WORK_KEPT = "outcome.of-work-kept"
     RECORD_BEGUN = "record.begun"
     RECORD_FILES_STORED = "record.files-stored"

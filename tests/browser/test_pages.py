@@ -1,15 +1,18 @@
 """Pages in a real browser: both themes, wide and narrow, without script errors, and live without a reload."""
 
+from dataclasses import replace
 from secrets import token_hex
 
-from graded import World, results
+from graded import NOW, World, results
 from harness import token_of
 from playwright.async_api import Page
 from walking import SIZES, THEMES, Walker
+from writers import Database, Writer
 
 from broadway.domain.access import SecretPrefix, new_secret
 from broadway.domain.job import Outcome
 from broadway.domain.originals import Reported
+from broadway.domain.regrade import Regrade, RegradeOrder, RegradeState, Select
 from broadway.domain.report import Report
 from broadway.messages.http import IDENTITY_HEADER
 
@@ -64,6 +67,17 @@ async def test_every_page_in_both_themes_wide_and_narrow(world: World, walker: W
         ("queue", f"/ui/j/{world.jobs[STUDENTS[90]]}"),
     ]
     for_staff += [("student", f"{course}/s/{STUDENTS[5]}"), ("nothing", "/ui/nothing")]
+    book = f"{course}/a/mp1/grades"
+    regrade = Regrade(token_hex(12), world.course, "mp1", RegradeOrder(Select.ALL), {}, "d", NOW)
+    assert await world.opened.store.grades.regrades.add(replace(regrade, state=RegradeState.READY))
+    for_staff += [
+        ("assignment", f"{course}/a/mp1"),
+        ("connections", f"{course}/connections"),
+        ("audit", f"{course}/audit"),
+        ("regrades", f"{course}/regrades"),
+        ("regrade", f"{course}/regrades/{regrade.id}"),
+    ]
+    for_staff += [("grades", book), ("versions", f"{book}/versions"), ("grade", f"{book}/s/{STUDENTS[0]}")]
     for_students = [
         ("home", "/ui/me"),
         ("hand-in", "/ui/me/a/mp1"),
@@ -111,6 +125,28 @@ async def test_a_job_and_its_run_change_without_a_reload(world: World, walker: W
     assert "1 of 2 finished" in await run.inner_text("#status")
     assert await page.evaluate("window.isSamePage")
     assert await run.evaluate("window.isSamePage")
+    assert walker.problems == []
+
+
+async def test_a_log_is_followed_while_its_box_is_ticked(world: World, walker: Walker, database: Database) -> None:
+    writer = await Writer.that_runs(world, "ada", database)
+    page = await walker.window()
+    await walker.sign_in(page, token_of(world.course))
+    await page.goto(f"{walker.base}/ui/j/{world.jobs['ada']}")
+    await page.wait_for_selector("html[data-seen]")
+    await page.evaluate("window.isSamePage = true")
+    lines = page.locator("#live-lines")
+    assert not await lines.is_visible()
+    async with writer.writes((0, 0, 0, ["<b>first</b>"]), (0, 3, 3, ["fourth"])):
+        await page.get_by_label("Follow the log").check()
+        await lines.get_by_text("fourth").wait_for()
+    assert "<b>first</b>" in await lines.inner_text()
+    assert "2 lines are missing here" in await lines.inner_text()
+    await walker.check(page)
+    await world.finish("ada", results(report(17)), execution=writer.execution, stdout="a\nb\nc\nfourth\n")
+    await page.locator("#L4").wait_for()  # the stored log takes the place of the live one
+    assert await lines.count() == 0
+    assert await page.evaluate("window.isSamePage")
     assert walker.problems == []
 
 

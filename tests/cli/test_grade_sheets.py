@@ -143,7 +143,7 @@ def test_students_and_rows_without_a_counterpart_are_named(source: Path) -> None
     lines = done.stderr.splitlines()
     assert lines[0] == (
         "canvas: column mp1 (1234), version 3: 2 changed, 0 same, 0 held, 30 students without a row, "
-        "1 rows without a grade"
+        "1 row without a grade"
     )
     assert lines[1] == "not in the file: s0: no row has one of its identifiers"
     assert "not in the file: 10 more" in lines
@@ -228,7 +228,14 @@ def test_a_change_that_must_not_be_made_is_a_failure(source: Path) -> None:
     done, _ = typed("import", "mp1", str(source), given=imported(counts=counts, obstacles=obstacles))
 
     assert done.exit_code == 1
+    assert ", 1 obstacle," in done.stderr
     assert "obstacle: ada: row 2: the grade is 19 now" in done.stderr
+
+
+def test_an_import_without_changes_has_no_table(source: Path) -> None:
+    done, _ = typed("import", "mp1", str(source), given=imported(changes=[]))
+
+    assert (done.exit_code, done.stdout) == (0, "")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from harness import Cluster, stage, until
 SLOTS = 4
 
 
-async def test_a_small_course_waits_for_one_job_per_slot_at_most(cluster: Cluster) -> None:
+async def test_a_small_course_waits_for_two_jobs_per_slot_at_most(cluster: Cluster) -> None:
     client = cluster.client
     containers = cluster.graders.start("host1", slots=SLOTS)
     for course in ("cs101", "cs241"):
@@ -19,7 +19,7 @@ async def test_a_small_course_waits_for_one_job_per_slot_at_most(cluster: Cluste
     await until(lambda: any(labels.job_id in jobs for labels in containers.started))
 
     first = next(n for n, labels in enumerate(containers.started) if labels.job_id in jobs)
-    assert first - before <= SLOTS
+    assert first - before <= 2 * SLOTS  # each may have one that waits, and start one meanwhile
     run = await client.finished("cs241", small)
     assert [job["outcome"] for job in run["jobs"]] == ["succeeded"] * 5
     assert (await client.status("cs101", large))["state"] == "students grading jobs have been scheduled"

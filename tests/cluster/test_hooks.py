@@ -117,7 +117,7 @@ async def test_a_roster_of_a_spreadsheet_is_checked_as_the_server_does(cluster: 
         (table.encode("utf-8-sig"), []),
         (table.encode("windows-1252"), ["--encoding", "windows-1252"]),
     ):
-        assert await imported(data, *options) == (0, "1 students\n")
+        assert await imported(data, *options) == (0, "1 student\n")
         shown = await broadway("roster", "show", "mp1", "--json", *access)
         (student,) = json.loads(shown.stdout)["students"]
         assert (student["student"], student["repository"], student["env"]) == ("Zo\u00eb", "cs/zoe", {"NETID": "z1"})

@@ -534,7 +534,7 @@ async def test_no_query_scans_a_large_old_collection(mongodb_dsn: str) -> None:
     async with AsyncMongoClient[Document](mongodb_dsn, tz_aware=True, event_listeners=[listener]) as mongo:
         database = mongo[f"t{token_hex(4)}"]
         outcomes = Outcomes(database["job_outcome"])
-        jobs = Jobs(database["grading_job"], outcomes, WorkResults(database["work_result"]))
+        jobs = Jobs(database["grading_job"], outcomes, WorkResults(database["work_result"], database["submission"]))
         runs = Runs(database["grading_run"], database["run_students"])
         logs = Logs(database["job_log"], outcomes)
         for collection in (jobs, runs, logs):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -13,11 +13,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from broadway.domain.clock import Clock
-from broadway.domain.counting import Adjustment
+from broadway.domain.counting import Adjustment, candidates
 from broadway.domain.extension import Extension, ExtensionOrder, Member
 from broadway.domain.grade import Grade, grade
 from broadway.domain.job import Outcome
 from broadway.domain.policy import Counts, PastLimit, Policy, Spend
+from broadway.domain.schedule import Schedule, schedules_of
 from broadway.domain.work import Work
 
 DUE = datetime(2026, 10, 24, 21, 59, tzinfo=UTC)  # 23:59 in Berlin, in the night in which the clocks are put back
@@ -124,6 +125,34 @@ def test_the_order_does_not_matter(
     assert graded(member, mixed, policy, mixed_extensions, adjusted) == graded(
         member, works, policy, extended, adjusted
     )
+
+
+class Thorough(Schedule):
+    """A schedule by which the rules for its time are applied to each submission, also to one on time."""
+
+    def is_in_full(self, at: datetime) -> bool:  # noqa: ARG002 - the signature of Schedule
+        """Return False."""
+        return False
+
+
+@given(members, submissions(), policies(), extensions)
+def test_a_submission_on_time_counts_as_if_all_rules_were_applied(
+    member: Member, works: list[Work], policy: Policy, extended: list[Extension]
+) -> None:
+    for schedule in schedules_of(policy, extended, member):
+        given_ = {each.name: getattr(schedule, each.name) for each in fields(schedule) if each.init}
+        thorough = Thorough(**given_)
+        assert candidates(policy, schedule, member, works) == candidates(policy, thorough, member, works)
+        assert all(schedule.percent(each.at) == percent(thorough, each.at) for each in works)
+
+
+def percent(schedule: Schedule, at: datetime) -> Decimal:
+    """Return the percent of a submission by its definition."""
+    step = next((step for step in schedule.steps if at <= step.until + schedule.grace), None)
+    if schedule.due_at is not None and at - schedule.due_at > schedule.grace:
+        return step.percent if step else Decimal(0)
+    is_early = step is not None and schedule.due_at is not None and step.until <= schedule.due_at
+    return step.percent if step and is_early else Decimal(100)
 
 
 @given(members, submissions(), policies(), st.dictionaries(targets, times, min_size=1), adjustments)

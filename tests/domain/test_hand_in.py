@@ -62,6 +62,15 @@ def test_a_submission_outside_of_the_times_is_refused_with_both_times(at: dateti
     assert (found.is_taken, found.text) == (not text, text)
 
 
+def test_the_text_of_a_late_submission_has_the_time_of_something_that_exists() -> None:
+    at = DUE.replace(second=1, microsecond=500_000)
+    seconds = policy(deadline={"due": DUE.replace(second=1).isoformat().replace("+00:00", "Z")})
+    asked = ruling(policy(), [entrant()], DUE + SECOND, is_asked=True)
+    assert asked.text == f"the assignment closed at {END} CEST; it is {END}:01 CEST now"
+    end = f"the assignment closed at {END}:01 CEST; this submission came"
+    assert ruling(seconds, [entrant()], at).text == f"{end} less than a second later"
+
+
 def test_an_extension_through_the_night_in_which_clocks_are_put_back_ends_by_the_clock() -> None:
     extended = [entrant(add_days=1)]
 

@@ -11,7 +11,17 @@ from broadway.domain.comparison import CaseResult, Category
 from broadway.domain.grade import Grade, GradeStatus
 from broadway.domain.grade_book import BookEntry
 from broadway.domain.regrade import InfraErrorsError, Publish, Seen
-from broadway.domain.regrade_diff import Checked, Control, Diff, Grades, Row, diff_of, entries_to_publish, rows_of
+from broadway.domain.regrade_diff import (
+    Checked,
+    Control,
+    Diff,
+    Grades,
+    Row,
+    diff_of,
+    entries_to_publish,
+    parted_group,
+    rows_of,
+)
 from broadway.domain.report import Status
 
 FAILED, PASSED = CaseResult(Status.FAILED), CaseResult(Status.PASSED)
@@ -70,6 +80,15 @@ def test_a_student_who_left_and_one_whose_run_failed_are_named() -> None:
     assert [name for name, row in found.items() if row.needs_run] == ["bob"]
 
 
+def test_members_of_a_group_are_chosen_together() -> None:
+    team = {name: replace(NEW[name], grade=replace(NEW[name].grade, submission="s-team")) for name in ("cyd", "dan")}
+    together = diff(rows(replace(SAME, new=NEW | team)))
+    assert parted_group(together, {"ada", "cyd"}) == ("cyd", "dan")
+    assert parted_group(together, {"ada", "cyd", "dan"}) is None
+    assert parted_group(together, {"ada"}) is None
+    assert parted_group(together, set()) is None
+
+
 def test_the_flips_of_a_class_are_grouped() -> None:
     assert [group.sentence for group in diff(rows()).groups] == ["4 students: overflow failed → passed"]
 
@@ -86,7 +105,7 @@ def test_all_only_better_or_chosen_grades_are_published() -> None:
 
 def test_infrastructure_errors_block_until_the_old_grades_are_kept() -> None:
     found = diff(rows(failed={"s-bob"}))
-    with pytest.raises(InfraErrorsError, match="submissions of 1 students"):
+    with pytest.raises(InfraErrorsError, match="submissions of 1 student;"):
         entries_to_publish(found, Publish.ALL)
     kept = points(entries_to_publish(found, Publish.ALL, keep_old=True))
     assert kept == {"ada": 7, "bob": 5, "cyd": 7, "dan": 7}

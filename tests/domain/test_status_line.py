@@ -19,6 +19,7 @@ from broadway.domain.status_line import (
 )
 from broadway.domain.totals import why_total
 from broadway.domain.visibility import Role
+from broadway.domain.waiting_time import Wait
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 JOB = Job("j", "r", "cs1", "mp1", Phase.STUDENTS, 0, JobClass.BULK, "default", NOW)
@@ -68,6 +69,7 @@ def test_reasons_are_for_staff_and_students_read_sentences() -> None:
     [
         (JobFacts(JobState.QUEUED, ahead=0), "Next in the queue."),
         (JobFacts(JobState.DISPATCHED, ahead=2), "3rd in the queue."),
+        (JobFacts(JobState.QUEUED, ahead=2, wait=Wait(39.2, 9.6)), "3rd in the queue, about 40 s (± 10 s)."),
         (JobFacts(JobState.QUEUED), ""),
         (
             JobFacts(JobState.QUEUED, attempts=1),

@@ -78,12 +78,10 @@ async def recorded(shared_place: Place) -> AsyncIterator[tuple[Asked, Commands, 
         )
         await stack.enter_async_context(client)
         main = client[f"{shared_place.name}_plans"]
-        jobs, runs = (
-            Jobs(main["grading_job"], Outcomes(main["job_outcome"]), WorkResults(main["work_result"])),
-            Runs(main["grading_run"], main["run_students"]),
-        )
+        results = WorkResults(main["work_result"], main["submission"])
+        jobs = Jobs(main["grading_job"], Outcomes(main["job_outcome"]), results)
+        runs = Runs(main["grading_run"], main["run_students"])
         graders = Graders(main["worker_node"])
-        results = WorkResults(main["work_result"])
         works = GradedWorks(main["submission"], results, main["grading_job"])
         deliveries, claims = Deliveries(main["hook_delivery"]), LateDayClaimStore(main["late_day_claim"])
         extensions = Extensions(main["extension"])
@@ -137,9 +135,9 @@ QUESTIONS: dict[str, Callable[[Asked], Awaitable[object]]] = {
     "live graders": lambda a: a.graders.alive(),
     "a grader by its secret": lambda a: a.graders.of_secret("secret"),
     "events that are due": lambda a: a.events.due(NOW, limit=9),
-    "endpoints with deliveries that are due": lambda a: a.deliveries.due_endpoints(NOW),
-    "the next delivery to an endpoint": lambda a: a.deliveries.take("e1", NOW, most=4, lease="l", until=NOW),
-    "deliveries to an endpoint": lambda a: a.deliveries.latest("e1", before=None, limit=9),
+    "endpoints with deliveries that are due": lambda a: a.callbacks.due_endpoints(NOW),
+    "the next delivery to an endpoint": lambda a: a.callbacks.take("e1", NOW, most=4, lease="l", until=NOW),
+    "deliveries to an endpoint": lambda a: a.callbacks.latest("e1", before=None, limit=9),
 }
 
 

@@ -59,8 +59,15 @@ async def test_a_process_finds_regrades_with_something_to_do(store: Store) -> No
     }
     for each in made.values():
         assert await store.grades.regrades.add(each)
-    found = {each.id for each in await store.grades.regrades.active(at, limit=1000)}
-    assert {name for name, each in made.items() if each.id in found} == {"draft", "interrupted", "discarded"}
+    found, after = dict[str, Regrade](), ""
+    while page := await store.grades.regrades.active(after=after, limit=1):
+        after = page[0].id
+        found[after] = page[0]
+    active = {name: found[each.id] for name, each in made.items() if each.id in found}
+    assert set(active) == set(made) - {"ready"}
+    assert {name for name, each in active.items() if each.is_due(at)} == {"draft", "interrupted", "discarded"}
+    counts = {name: await store.grades.regrades.count_active(each.course) for name, each in made.items()}
+    assert counts == {name: int(name in active) for name in made}  # each is of a course of its own
 
 
 async def test_a_callback_is_due_until_it_is_sent(store: Store) -> None:

@@ -1,6 +1,7 @@
 """The results of students' works: each finished job has one, whatever crashed between its outcome and its update."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +17,7 @@ from broadway.domain.results_of_work import Among
 from broadway.mongo.store import Store
 from broadway.runtime.crashpoints import VARIABLE, CrashPointError, Point, arm
 
+POINTS = (Point.OUTCOME_INSERTED, Point.OUTCOME_OF_WORK_STORED, Point.OUTCOME_OF_WORK_KEPT)
 AT = datetime(2026, 11, 20, tzinfo=UTC)
 
 
@@ -43,7 +45,7 @@ async def test_a_result_has_what_grades_need(store: Store, course: str) -> None:
     assert await store.grades.works.results(course, "mp1", Among(since=datetime.now(UTC) + timedelta(hours=1))) == []
 
 
-@pytest.mark.parametrize("point", [Point.OUTCOME_INSERTED, Point.OUTCOME_OF_WORK_KEPT], ids=str)
+@pytest.mark.parametrize("point", POINTS, ids=str)
 async def test_a_repair_keeps_the_result_before_it_ends_the_job(
     store: Store, course: str, crash: Callable[[Point], object], point: Point
 ) -> None:
@@ -65,6 +67,7 @@ async def test_a_repair_keeps_the_result_before_it_ends_the_job(
         (IMAGE,),
     )
     assert await store.grades.works.waiting(course, "mp1") == []
+    assert await store.grades.works.receipts(course, "mp1") == []
 
 
 async def test_a_rerun_has_a_result_of_its_own(store: Store, course: str) -> None:
@@ -82,8 +85,35 @@ async def test_the_parts_of_a_class_are_the_whole_class(store: Store, course: st
     group = Class(store, course)
     names = ["ada", "bob", "cyd", "dee"]
     await group.hand_in(*(HandIn(name, AT) for name in names))
+    await group.hand_in(*(HandIn(name, AT, outcome=None, number=2) for name in names))
     for cuts in ((), ("bob",), ("cyd", "bob"), ("a", "dee"), ("z",)):
         results = await store.grades.works.results(course, "mp1", Among(cuts=cuts))
         receipts = await store.grades.works.receipts(course, "mp1", Among(cuts=cuts))
         assert sorted(each.handed_in.student for each in results) == names
         assert sorted(each.student for each in receipts) == names
+
+
+async def test_receipts_of_a_class_are_those_without_a_result(store: Store, course: str) -> None:
+    """Each upload is found by its receipt or by its result, whatever the result names."""
+    group = Class(store, course)
+    other = [HandIn("bob", AT, number=2), HandIn("cyd", AT, number=3)]
+    await group.hand_in(HandIn("ada", AT), HandIn("ada", AT, outcome=None, number=2))
+    for each in (other[0], replace(other[1], at=AT - timedelta(hours=1))):
+        assert await store.submissions.add(group.submitted(each))
+    await store.submissions.add(replace(group.submitted(HandIn("dee", AT)), id=group.submission("eve")))
+    await group.grade([*other, HandIn("eve", AT)])
+
+    found = await store.grades.works.receipts(course, "mp1")
+
+    assert sorted((each.id, each.student) for each in found) == sorted(
+        [(group.submission("ada", 2), "ada"), (group.submission("cyd", 3), "cyd"), (group.submission("eve"), "dee")]
+    )
+    assert {each.student for each in await store.grades.works.receipts(course, "mp1", Among(("ada", "bob")))} == {
+        "ada",
+        "bob",
+    }
+    since = await store.grades.works.receipts(course, "mp1", Among(since=AT - timedelta(seconds=1)))
+    assert sorted(each.student for each in since) == ["ada", "ada", "bob", "dee"]
+    (one,) = await store.grades.works.receipts_of(course, "mp1", [group.submission("ada")])
+    assert (one.student, one.at) == ("ada", AT)
+    assert await store.grades.works.receipts_of(course, "mp2", [one.id]) == []

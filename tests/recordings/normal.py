@@ -112,9 +112,13 @@ def normalized(recording: Recording) -> Normal:
     """Return the normal form of a recording."""
     names = _names(recording)
     groups: Grouped = defaultdict(list)
+    handed_over: set[str] = set()
     for message in itertools.chain.from_iterable(map(_single, recording.messages)):
         if message["routing_key"] == "ping" or _is_start_of_grader(message) or _is_renewal(message):
             continue  # their number depends only on time
+        if _is_hand_over(message) and message["properties"]["message_id"] in handed_over:
+            continue  # the dispatcher repeats it if it does not know that the broker has it
+        handed_over.add(message["properties"].get("message_id", ""))
         key, text = _message(message, names)
         groups[key].append(text)
     for (_, sender, *kinds), texts in groups.items():
@@ -147,6 +151,11 @@ def _is_start_of_grader(message: Entry) -> bool:
     """Return whether a message is a start that a grader reports itself: it does so if the job is not short."""
     properties = message["properties"]
     return properties.get("type") == TYPE.format("job.started") and "-grader-" in properties.get("user_id", "")
+
+
+def _is_hand_over(message: Entry) -> bool:
+    """Return whether a message hands a job over to the graders of a pool."""
+    return bool(message["properties"].get("type") == TYPE.format("job.dispatched"))
 
 
 def _is_renewal(message: Entry) -> bool:

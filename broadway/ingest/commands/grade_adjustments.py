@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from secrets import token_hex
@@ -57,6 +57,13 @@ class AdjustmentOrder(BaseModel):
         return self
 
 
+class GradedStudents(Protocol):
+    """The students who have a grade in the drafts of assignments."""
+
+    async def unknown(self, course: str, assignment: str, students: Collection[str]) -> Sequence[str]:
+        """Return those of some names, in order, for which the draft has no grade."""
+
+
 class Adjustments(AdjustmentQueries, Protocol):
     """Stored adjustments of assignments. They are only inserted."""
 
@@ -72,6 +79,7 @@ class GradeAdjusting:
     """Adjusts the grades of any course. Students see a change with the next publication."""
 
     adjustments: Adjustments
+    students: GradedStudents
 
     async def adjust(
         self, course: str, assignment: str, orders: Sequence[AdjustmentOrder], *, by: str, key: str | None = None
@@ -79,7 +87,8 @@ class GradeAdjusting:
         """Store adjustments in the order given; return them. A repetition with the same key changes nothing.
 
         Raises:
-            RejectedError: A student or the assignment has too many; nothing is stored.
+            RejectedError: A student or the assignment has too many, or the draft has no grade of a student; nothing is
+                stored.
             KeyReusedError: Another request had that key.
         """
         stored = {each.id: each for each in await self.adjustments.of_assignment(course, assignment)}
@@ -93,6 +102,10 @@ class GradeAdjusting:
             raise KeyReusedError("Idempotency-Key: other adjustments had this key")
         new = [each for each in made if each.id not in stored]
         _check(list(stored.values()), new)
+        if unknown := await self.students.unknown(course, assignment, {each.student for each in new}):
+            raise RejectedError(
+                f"student: {unknown[0]} is not a student in the roster of {assignment}, and has submitted nothing"
+            )
         if new:
             await self.adjustments.add(course, assignment, new)
             log.info("grades adjusted", course=course, assignment=assignment, adjustments=len(new), by=by)

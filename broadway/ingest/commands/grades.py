@@ -16,6 +16,7 @@ from broadway.runtime.threads import beside
 
 log = structlog.get_logger(__name__)
 
+_REUSED = "Idempotency-Key: another publication had this key"
 TRIES = 20  # of a number for a version, while others store theirs
 
 
@@ -37,7 +38,8 @@ class Publication:
     """A new version of a grade book, with the entries of all its students.
 
     ``based_on`` is the published version that it replaces, 0 if nothing is published. ``key`` is the request's
-    idempotency key. The other fields are those of ``Version``.
+    idempotency key, and ``choice`` what the request chooses beside the other fields: a repetition chooses the same. The
+    other fields are those of ``Version``.
     """
 
     entries: Sequence[BookEntry]
@@ -51,6 +53,7 @@ class Publication:
     configs: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     key: str | None = None
+    choice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,14 @@ class GradeChanges:
             KeyReusedError: As ``publish_draft``.
         """
         wanted = Publication(
-            (), order.based_on, MadeFrom.UNDO, by=order.by, reason=order.reason, note=order.note, key=order.key
+            entries=(),
+            based_on=order.based_on,
+            made_from=MadeFrom.UNDO,
+            by=order.by,
+            reason=order.reason,
+            note=order.note,
+            key=order.key,
+            choice="" if order.to is None else str(order.to),
         )
         if known := await self._repeated(course, assignment, wanted):
             return await self._point(known)
@@ -242,24 +252,40 @@ class GradeChanges:
                     return None
                 if version.request == request:
                     return version
-                if version.request and version.request.partition(":")[0] == request.partition(":")[0]:
-                    raise KeyReusedError("Idempotency-Key: another publication had this key")
+                if _has_key_of(version, request):
+                    raise KeyReusedError(_REUSED)
             if not batch:
                 return None
             before = batch[-1].number
         return None
 
 
-def is_of_key(version: Version, key: str) -> bool:
-    """Return whether a version was published by a request with a key."""
-    return version.request is not None and version.request.partition(":")[0] == _digest(key)
+def is_repeated(version: Version, publication: Publication) -> bool:
+    """Return whether a version was published by an earlier request for the same publication.
+
+    Raises:
+        KeyReusedError: That request had the same key, and was another one.
+    """
+    request = _request_of(replace(publication, based_on=version.based_on))
+    if version.request is None or request is None or not _has_key_of(version, request):
+        return False
+    if version.request != request:
+        raise KeyReusedError(_REUSED)
+    return True
+
+
+def _has_key_of(version: Version, request: str) -> bool:
+    return version.request is not None and version.request.partition(":")[0] == request.partition(":")[0]
 
 
 def _request_of(publication: Publication) -> str | None:
     """Return the digests of the key and of the order, so that repetitions are recognized; None without a key."""
     if publication.key is None:
         return None
-    order = (publication.based_on, publication.made_from, publication.by, publication.reason, publication.note)
+    order: tuple[object, ...] = (
+        *(publication.based_on, publication.made_from, publication.by, publication.reason, publication.note),
+        *([publication.choice] if publication.choice else ()),
+    )
     return ":".join(map(_digest, (publication.key, order)))
 
 

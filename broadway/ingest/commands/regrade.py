@@ -1,6 +1,6 @@
 """Regrades: start one, refresh it, publish its grades, or discard it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import Protocol
 
@@ -18,9 +18,9 @@ from broadway.domain.regrade import (
     grading_part,
     regrade_id,
 )
-from broadway.domain.regrade_diff import Diff, entries_to_publish
-from broadway.ingest.commands.grades import BookMovedError, GradeChanges, Publication, is_of_key
-from broadway.ingest.commands.limits import Limits, RejectedError, allowed
+from broadway.domain.regrade_diff import Diff, entries_to_publish, parted_group
+from broadway.ingest.commands.grades import BookMovedError, GradeChanges, Publication, is_repeated
+from broadway.ingest.commands.limits import Limits, QuotaError, RejectedError, allowed
 from broadway.ingest.commands.regrade_plan import NothingToRegradeError, RegradePlanner
 from broadway.ingest.commands.submit import KeyReusedError
 from broadway.lifecycle.grade_books import BookQueries, history
@@ -31,7 +31,8 @@ from broadway.runtime.crashpoints import Point, reach
 
 log = structlog.get_logger(__name__)
 
-LOOKED_THROUGH = 100  # latest published versions, for one that a crash has kept from its regrade
+MAX_ACTIVE = 10  # regrades of a course that are under way
+LOOKED_THROUGH = 100  # latest published versions, for one that a crash or a repetition has kept from its regrade
 
 
 class RegradeMovedError(Exception):
@@ -76,6 +77,7 @@ class Regrades:
 
         Raises:
             NothingToRegradeError: The order fits no submission.
+            QuotaError: The course has as many regrades under way as it may have.
             RejectedError: The assignment has no config, or the config exceeds a limit.
             KeyReusedError: Another regrade had that key.
             UnstorableError: The config is too large for the store.
@@ -83,6 +85,11 @@ class Regrades:
         identity = regrade_id(course.id, assignment, key or token_hex(16))
         if known := await self.regrades.get(course.id, identity):
             return _same(known, order), False
+        if (present := await self.regrades.count_active(course.id)) >= MAX_ACTIVE:
+            raise QuotaError(
+                f"regrade: {course.id} has {present} regrades under way, {MAX_ACTIVE} are allowed; wait for one, or "
+                "discard it"
+            )
         config = await self.assignments.get(course.id, assignment)
         if config is None:
             raise RejectedError("assignment configuration not found")
@@ -137,31 +144,23 @@ class Regrades:
         regrade = await self.settled(regrade)
         regrade.begin_publishing(now())  # raises if the state does not allow it
         diff = await self.diffs.diff(regrade)
-        key = f"regrade/{regrade.id}/{order.key or token_hex(16)}"
+        wanted = _publication(regrade, order, diff)
+        if order.key and regrade.version is not None and (known := await self._repeated(regrade, wanted)):
+            return regrade, known
         if regrade.version is not None and regrade.version == diff.pointer:
-            return regrade, await self._repeated(regrade, diff.pointer, key)
+            raise RegradeStateError(f"the regrade is published as version {regrade.version} already")
         if diff.is_stale:
             await self._mark_stale(regrade)
             raise RegradeMovedError("the class has changed since the regrade ran; refresh it, and look at it again")
         if unknown := order.students - {row.student for row in diff.rows}:
             raise NothingToRegradeError(f"students: {min(unknown)} is not in this regrade")
-        publication = Publication(
-            entries=entries_to_publish(diff, order.publish, students=order.students, keep_old=order.keep_old),
-            based_on=diff.pointer,
-            made_from=MadeFrom.REGRADE,
-            settings_version=diff.settings_version,
-            by=order.by,
-            reason=f"regrade: {regrade.order.reason}"[:MAX_NOTE] if regrade.order.reason else "regrade",
-            note=order.note,
-            source=regrade.id,
-            configs=diff.configs,
-            images=diff.images,
-            key=key,
-        )
+        if parted := parted_group(diff, order.students):
+            raise NothingToRegradeError(f"students: {parted[0]} and {parted[1]} handed in together; choose both")
+        entries = entries_to_publish(diff, order.publish, students=order.students, keep_old=order.keep_old)
         regrade = await self._moved(regrade.begin_publishing(now()))
         await reach(Point.REGRADE_PUBLISHING)
         try:
-            version = await self.grades.publish(regrade.course, regrade.assignment, publication)
+            version = await self.grades.publish(regrade.course, regrade.assignment, replace(wanted, entries=entries))
         except (BookMovedError, KeyReusedError):
             await self.regrades.move(regrade.end_publishing())
             raise
@@ -195,16 +194,14 @@ class Regrades:
         if settled.publishing_at is not None:
             await self.regrades.move(settled.end_publishing())
 
-    async def _repeated(self, regrade: Regrade, number: int, key: str) -> Version:
-        """Return the version of an earlier publication with the same key.
+    async def _repeated(self, regrade: Regrade, wanted: Publication) -> Version | None:
+        """Return the version of an earlier request for the same publication, also one that was taken back, or None.
 
         Raises:
-            RegradeStateError: The publication had another key.
+            KeyReusedError: That request had the same key, and was another one.
         """
-        version = await self.books.version(regrade.course, regrade.assignment, number)
-        if version is None or not is_of_key(version, key):
-            raise RegradeStateError(f"the regrade is published as version {number} already")
-        return version
+        found = await history(self.books, regrade.course, regrade.assignment, limit=LOOKED_THROUGH)
+        return next((each for each in found if each.source == regrade.id and is_repeated(each, wanted)), None)
 
     async def _note(self, regrade: Regrade, version: Version) -> Regrade:
         """Store the version as which a regrade is published, unless another process has stored the same."""
@@ -224,6 +221,24 @@ class Regrades:
         if not await self.regrades.move(after):
             raise RegradeMovedError("another process has changed the regrade just now; look at it again")
         return after
+
+
+def _publication(regrade: Regrade, order: RegradePublication, diff: Diff) -> Publication:
+    """Return the publication that an order asks for, without its entries."""
+    return Publication(
+        entries=(),
+        based_on=diff.pointer,
+        made_from=MadeFrom.REGRADE,
+        settings_version=diff.settings_version,
+        by=order.by,
+        reason=f"regrade: {regrade.order.reason}"[:MAX_NOTE] if regrade.order.reason else "regrade",
+        note=order.note,
+        source=regrade.id,
+        configs=diff.configs,
+        images=diff.images,
+        key=f"regrade/{regrade.id}/{order.key or token_hex(16)}",
+        choice=repr((order.publish.value, sorted(order.students), order.keep_old)),
+    )
 
 
 def _same(known: Regrade, order: RegradeOrder) -> Regrade:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -39,8 +39,14 @@ def event(name: str, data: str, identity: str = "") -> bytes:
 class EventStream(Response):
     """A response whose events come from a source, which is open for as long as the response."""
 
-    def __init__(self, source: Callable[[], AbstractAsyncContextManager[Source]], *, longest: float = LONGEST) -> None:
-        super().__init__(headers={**CORS, **HEADERS, "Content-Type": "text/event-stream"})
+    def __init__(
+        self,
+        source: Callable[[], AbstractAsyncContextManager[Source]],
+        *,
+        longest: float = LONGEST,
+        headers: Mapping[str, str] = CORS,
+    ) -> None:
+        super().__init__(headers={**HEADERS, **headers, "Content-Type": "text/event-stream"})
         del self.headers["Content-Length"]
         self._source = source
         self._longest = longest

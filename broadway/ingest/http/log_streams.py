@@ -28,11 +28,20 @@ def log_stream(deps: Deps, job: Job, cursor: Cursor) -> Response:
     Raises:
         Refused: 503, this process serves too many logs.
     """
+    demand_room(deps, job)
+    return EventStream(lambda: _source(deps, job, cursor))
+
+
+def demand_room(deps: Deps, job: Job) -> None:
+    """Return if one more reader of a job's log has room.
+
+    Raises:
+        Refused: 503, this process serves too many logs.
+    """
     if not deps.live_logs.has_room(job):
         full = Refused(503, str(TooManyReadersError()))
         full.headers["Retry-After"] = RETRY_AFTER
         raise full
-    return EventStream(lambda: _source(deps, job, cursor))
 
 
 @dataclass(slots=True)

@@ -24,6 +24,7 @@ ARCHIVES = {"application/zip": "submission.zip", "application/gzip": "submission
 OVERHEAD = 4096  # bytes of a form besides its files, for each file
 PACE = 32 * 1024  # bytes per second: a slow student's connection needs ten minutes for the largest upload
 MAX_FIELDS = 20  # parts of a form that are not files
+MAX_FIELD = 4096  # bytes of such a part
 MAX_BOUNDARY = 70  # characters, by RFC 2046
 
 
@@ -38,7 +39,9 @@ class _Arriving:
 
 
 @contextlib.asynccontextmanager
-async def uploaded(request: Request, directory: Path, *, limit: int, files: int) -> AsyncIterator[Sequence[GivenFile]]:
+async def uploaded(
+    request: Request, directory: Path, *, limit: int, files: int, fields: dict[str, str] | None = None
+) -> AsyncIterator[Sequence[GivenFile]]:
     """Read a request's body: a form with files, or one archive; keep the files until the end of the context.
 
     Args:
@@ -46,6 +49,7 @@ async def uploaded(request: Request, directory: Path, *, limit: int, files: int)
         directory: The place of the spool. Its files have no names, so that nothing stays after a crash.
         limit: The most bytes of all files together.
         files: The most files of a form.
+        fields: Gets the form's other fields.
 
     Raises:
         UnsupportedBodyError: The body is of another type.
@@ -70,6 +74,8 @@ async def uploaded(request: Request, directory: Path, *, limit: int, files: int)
                 form.feed(piece)
                 await _write(request, spool)
             form.finish()
+            if fields is not None:
+                fields |= form.fields()
         else:
             expected = ", ".join((MULTIPART, *ARCHIVES))
             raise UnsupportedBodyError(f"Content-Type: expected one of {expected}")
@@ -148,12 +154,14 @@ class _Spool:
 
 
 class _Form:
-    """A form that is arriving. Parts without a file name are ignored."""
+    """A form that is arriving. Of a part without a file name the first ``MAX_FIELD`` bytes are kept."""
 
     def __init__(self, spool: _Spool, boundary: bytes, most: int) -> None:
         self._spool = spool
         self._left = most
         self._fields = MAX_FIELDS
+        self._texts: dict[str, bytearray] = {}
+        self._text = bytearray()
         self._header: tuple[bytes, bytes] = (b"", b"")
         self._disposition = b""
         self._is_file = False
@@ -195,6 +203,10 @@ class _Form:
         if not self._has_file:
             raise InvalidBodyError("the form has no file; expected parts with a file name")
 
+    def fields(self) -> dict[str, str]:
+        """Return the parts without a file by their names."""
+        return {name: bytes(text).decode("utf-8", "replace") for name, text in self._texts.items()}
+
     def _on_part_begin(self) -> None:
         self._header, self._disposition, self._is_file = (b"", b""), b"", False
 
@@ -216,6 +228,7 @@ class _Form:
             self._fields -= 1
             if self._fields < 0:
                 raise InvalidBodyError(f"the form has more than {MAX_FIELDS} parts without a file")
+            self._text = self._texts[_field_name(self._disposition)] = bytearray()
             return
         self._left -= 1
         if self._left < 0:
@@ -228,9 +241,15 @@ class _Form:
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._is_file:
             self._spool.take(data[start:end])
+        else:
+            self._text += data[start : min(end, start + MAX_FIELD - len(self._text))]
 
     def _on_end(self) -> None:
         self._is_over = True
+
+
+def _field_name(disposition: bytes) -> str:
+    return parse_options_header(disposition)[1].get(b"name", b"")[:MAX_BOUNDARY].decode("utf-8", "replace")
 
 
 def _file_name(disposition: bytes) -> str | None:

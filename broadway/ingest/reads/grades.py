@@ -97,6 +97,18 @@ class GradeReads:
         booked = await self._booked(course, assignment, settings, charged, student)
         return next((each.entry for each in booked), None)
 
+    async def unknown(self, course: str, assignment: str, students: Collection[str]) -> Sequence[str]:
+        """Return those of some names, in order, for which the draft has no grade.
+
+        The draft has the people of the roster, and others below whose names there are submissions.
+        """
+        roster = await self.members.rosters.get(course, assignment)
+        entries = roster.students if roster else ()
+        others = set(students) - {person for entry in entries for person in entry.people}
+        groups = others & {entry.student for entry in entries}
+        submitters = await self.works.submitters(course, assignment, others - groups)
+        return sorted(others - submitters)
+
     async def adjustments(self, course: str, assignment: str) -> list[StoredAdjustment]:
         """Return all adjustments of an assignment, withdrawn ones too, in the order in which they were made."""
         return await self.adjusted.of_assignment(course, assignment)
@@ -154,6 +166,12 @@ class GradeReads:
             if start > len(found):
                 raise CursorError("after: expected the next of the page before")
         return sliced(found[start : start + limit + 1], limit, lambda each: each.id)
+
+    async def cuts(self, course: str, assignment: str) -> tuple[str, ...]:
+        """Return the names between which the works of a class are read in parts."""
+        roster = await self.members.rosters.get(course, assignment)
+        names = sorted(each.student for each in roster.students) if roster else []
+        return tuple(names[PART::PART])
 
     async def charged_before(self, course: str, assignment: str, student: str | None = None) -> Mapping[str, int]:
         """Return the late days that assignments with an earlier due time have charged, of all students or of one."""
@@ -242,7 +260,7 @@ class GradeReads:
         if student is not None:
             only = await self.members.one(course, assignment, student, days_left=days_left)
         names = None if only is None else (only.student, *([only.group] if only.group else []))
-        cuts = () if names else await self._cuts(course, assignment)
+        cuts = () if names else await self.cuts(course, assignment)
         read = self.works.of_assignment(
             course, assignment, settings.settings, students=names, cuts=cuts, published=self._executions
         )
@@ -260,12 +278,6 @@ class GradeReads:
             datetime.now(UTC),
         )
 
-    async def _cuts(self, course: str, assignment: str) -> tuple[str, ...]:
-        """Return the names between which the works of a class are read in parts."""
-        roster = await self.members.rosters.get(course, assignment)
-        names = sorted(each.student for each in roster.students) if roster else []
-        return tuple(names[PART::PART])
-
     async def _is_member(self, course: str, assignment: str, member: Member) -> bool:
         roster = await self.members.rosters.get(course, assignment)
         return roster is not None and roster.of_person(member.student) is not None
@@ -273,7 +285,7 @@ class GradeReads:
     async def _executions(self, course: str, assignment: str) -> frozenset[str]:
         """Return the executions of the published grades."""
         book = await self.published(course, assignment)
-        return frozenset(each.execution for each in book.entries if each.execution) if book else frozenset()
+        return frozenset().union(*(each.executions for each in book.entries)) if book else frozenset()
 
 
 def _order(assignment: str, settings: SettingsVersion) -> tuple[datetime, str] | None:
@@ -299,13 +311,13 @@ def _graded_again(found: _Class, present: Sequence[_Booked], regraded: Mapping[s
     """Return the entries after a regrade. Grades of students whose works are worth the same are not computed again."""
     points = found.settings.settings.points
     works = {
-        name: [with_result(each, regraded.get(each.work.id), points) for each in own]
+        name: [with_result(each, regraded[each.work.id], points) if each.work.id in regraded else each for each in own]
         for name, own in found.works.items()
     }
     changed = {
         name
         for name, own in found.works.items()
-        if any(old.work != new.work for old, new in zip(own, works[name], strict=True))
+        if any(old is not new and old.work != new.work for old, new in zip(own, works[name], strict=True))
     }
     again, latest = replace(found, works=works), by_target(found.extensions)
     return [
@@ -347,14 +359,17 @@ def _booked_of(found: _Class, member: Member, extensions: Sequence[Extension]) -
 
 def _booked_as(found: _Class, member: Member, computed: Grade, adjustments: tuple[str, ...]) -> _Booked:
     """Return a grade with the work that counts and its result."""
-    counts = next((each for each in _works_of(found, member) if each.work.id == computed.submission), None)
+    own = _works_of(found, member)
+    counts = next((each for each in own if each.work.id == computed.submission), None)
     result = counts.result if counts else None
+    again = {each.result.execution for each in own if each.result and each.result.handed_in.regrade}
     entry = BookEntry(
         computed,
         job=result.job if result else None,
         generation=result.generation if result else None,
         execution=result.execution if result else None,
         adjustments=adjustments,
+        regraded=tuple(sorted(each for each in again if each)),
     )
     return _Booked(entry, counts)
 

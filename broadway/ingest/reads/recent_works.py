@@ -6,7 +6,7 @@ again, after ``KEPT``. So drafts are read with these works, and publications wit
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -39,16 +39,27 @@ class _Shelf(Generic[Item]):
     key: Callable[[Item], str]
     time: Callable[[Item], datetime]
     kept: OrderedDict[tuple[str, str], _Kept[Item]] = field(default_factory=OrderedDict)
+    forgotten: set[tuple[str, str]] = field(default_factory=set)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def is_due(self, name: tuple[str, str]) -> bool:
+        """Return whether all items of an assignment are to be read, not only the later ones."""
+        known = self.kept.get(name)
+        return known is None or name in self.forgotten or datetime.now(UTC) - known.read_at > KEPT
+
+    def forget(self, name: tuple[str, str]) -> None:
+        """Read all items of an assignment again next time."""
+        self.forgotten.add(name)
 
     async def read(
         self, name: tuple[str, str], among: Among, read: Callable[[Among], Awaitable[list[Item]]]
     ) -> list[Item]:
         """Return all items of an assignment."""
         async with self.turn:
-            now = datetime.now(UTC)
+            now, is_due = datetime.now(UTC), self.is_due(name)
             known = self.kept.pop(name, None)
-            if known is None or now - known.read_at > KEPT:
+            if known is None or is_due:
+                self.forgotten.discard(name)
                 known = _Kept({}, now, now)
                 found = await read(among)
             else:
@@ -72,12 +83,26 @@ class RecentWorks:
         )
 
     async def receipts(self, course: str, assignment: str, among: Among) -> list[Receipt]:
-        read = partial(self._works.receipts, course, assignment)
-        return await (read(among) if among.students else self._receipts.read((course, assignment), among, read))
+        if among.students:
+            return await self._works.receipts(course, assignment, among)
+
+        async def read(those: Among) -> list[Receipt]:
+            if those.since is None:  # receipts that are left out now have results that were stored until now
+                self._results.forget((course, assignment))
+            return await self._works.receipts(course, assignment, those)
+
+        return await self._receipts.read((course, assignment), among, read)
+
+    async def receipts_of(self, course: str, assignment: str, works: Sequence[str]) -> list[Receipt]:
+        return await self._works.receipts_of(course, assignment, works)
 
     async def results(self, course: str, assignment: str, among: Among) -> list[Result]:
         read = partial(self._works.results, course, assignment)
-        return await (read(among) if among.students else self._results.read((course, assignment), among, read))
+        if among.students:
+            return await read(among)
+        if self._receipts.is_due((course, assignment)):  # first, or they would be read twice
+            await self.receipts(course, assignment, among)
+        return await self._results.read((course, assignment), among, read)
 
     async def waiting(self, course: str, assignment: str) -> list[HandedIn]:
         return await self._works.waiting(course, assignment)

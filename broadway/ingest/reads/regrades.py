@@ -13,7 +13,7 @@ from broadway.domain.marks import Marks
 from broadway.domain.pages import Slice, cursor, sliced
 from broadway.domain.regrade import Part, PartKind, Regrade, RegradeState
 from broadway.domain.regrade_diff import Checked, Control, Diff, Executions, Grades, diff_of, rows_of
-from broadway.domain.results_of_work import ALL, Result
+from broadway.domain.results_of_work import Among, Result
 from broadway.domain.run import job_id
 from broadway.domain.work import OWN, graded_attempt
 from broadway.ingest.reads.grades import GradeReads
@@ -133,7 +133,8 @@ class RegradeReads:
     async def _results(self, regrade: Regrade, jobs: Collection[str]) -> dict[str, Result]:
         """Return the results of a regrade's jobs by submission, as far as they count."""
         found: dict[str, Result] = {}
-        for each in await self.grades.works.works.results(regrade.course, regrade.assignment, ALL):
+        among = Among(cuts=await self.grades.cuts(regrade.course, regrade.assignment))
+        for each in await self.grades.works.works.results(regrade.course, regrade.assignment, among):
             if each.job in jobs and each.outcome in OWN:
                 found[each.handed_in.id] = each
         return found

@@ -223,7 +223,7 @@ class StandingReads:
             settings=settings,
             schedule=schedules[0],
             closes_at=last_end(schedules),
-            ruling=ruling(settings.policy, [Entrant(member, rules.of_member(member), works)], at),
+            ruling=ruling(settings.policy, [Entrant(member, rules.of_member(member), works)], at, is_asked=True),
             attempts=attempts_of(settings.policy, schedules[0], works, at),
             found=found,
             at=at,

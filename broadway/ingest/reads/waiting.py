@@ -74,6 +74,10 @@ class WaitingReads:
         current = await self._jobs.jobs.get(job.id)
         return None if current is None else await self.place(current)
 
+    async def wait(self, course: str, ahead: int) -> Wait | None:
+        """Return the wait of a job of a course that starts after ``ahead`` others; None if it is unknown."""
+        return wait_of(ahead, (await self._line(course)).pace)
+
     async def _line(self, course: str) -> _Line:
         known = self._known.get(course)
         if known and self._clock() - known.read_at < LIFETIME:

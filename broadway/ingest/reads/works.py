@@ -1,6 +1,5 @@
 """Reads of the works of an assignment, each with the result that counts, for the grades of its students."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from broadway.domain.assignment_settings import AssignmentSettings, Start
 from broadway.domain.handed_in import HandedIn
 from broadway.domain.job import Job, Outcome, Phase
 from broadway.domain.marks import Marks
-from broadway.domain.results_of_work import Among, Graded, Receipt, Result, graded
+from broadway.domain.results_of_work import Among, Graded, Receipt, Result, graded, unlike_works
 from broadway.domain.run import job_id
 from broadway.domain.submission import UPLOADS
 from broadway.domain.webhook import Delivery, DeliveryState, delivery_key
@@ -28,7 +27,13 @@ class WorkQueries(Protocol):
     """Queries on works and their results."""
 
     async def receipts(self, course: str, assignment: str, among: Among) -> list[Receipt]:
-        """Return the receipts of uploads, in any order."""
+        """Return the receipts of uploads, in any order.
+
+        Of all, those whose result is stored are left out, since the result names them; so it is to be read later.
+        """
+
+    async def receipts_of(self, course: str, assignment: str, works: Sequence[str]) -> list[Receipt]:
+        """Return the receipts of some uploads by their ids; unknown ids are left out."""
 
     async def results(self, course: str, assignment: str, among: Among) -> list[Result]:
         """Return the results of works, in any order; a work has one for each generation of each of its jobs.
@@ -80,21 +85,33 @@ class WorkReads:
         if students is not None:
             waiting = [each for each in waiting if each.student in students]
         among = Among(None if students is None else tuple(students), cuts=tuple(cuts))
-        receipts, results = await asyncio.gather(
-            self.works.receipts(course, assignment, among), self.works.results(course, assignment, among)
-        )
+        receipts = await self.works.receipts(course, assignment, among)
+        results = await self.works.results(course, assignment, among)
+        if unlike := unlike_works(receipts, results):
+            receipts = [*receipts, *await self.works.receipts_of(course, assignment, sorted(unlike))]
         known = {each.handed_in.id for each in results if not each.handed_in.regrade} | {each.id for each in waiting}
         missing = [each for each in receipts if each.id not in known]
         if missing and settings.starts is Start.AT_ONCE:
             results += await self._by_deliveries(course, assignment, missing)
-        found = [await self._with_marks(each) for each in results]
+        found = [each if each.marks is not None else await self._with_marks(each) for each in results]
         has_regrades = any(each.handed_in.regrade for each in found)
         executions = await published(course, assignment) if has_regrades else frozenset()
         return graded(receipts, found, waiting, points=settings.points, published=executions)
 
+    async def submitters(self, course: str, assignment: str, students: Collection[str]) -> set[str]:
+        """Return those of some students and groups who have submitted."""
+        if not students:
+            return set()
+        among = Among(tuple(sorted(students)))
+        waiting = await self.works.waiting(course, assignment)
+        receipts = await self.works.receipts(course, assignment, among)
+        results = await self.works.results(course, assignment, among)
+        found = {each.student for each in receipts} | {each.student for each in waiting}
+        return set(students) & (found | {each.handed_in.student for each in results})
+
     async def _with_marks(self, result: Result) -> Result:
         """Return a result with the marks of its report if they were not stored with it."""
-        if result.marks is not None or result.outcome not in OWN or result.execution is None:
+        if result.outcome not in OWN or result.execution is None:
             return result
         return replace(result, marks=await self._marks(result.job, result.execution))
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import URL
 from starlette.requests import ClientDisconnect, Request
@@ -27,7 +27,7 @@ from broadway.ingest.ui.templating import keep_session, page, session_in
 NOTHING_HERE = "there is no such page, or it is not yours"
 SIGN_IN = "/ui/sign-in"
 _WORDS = {
-    400: "This request cannot be understood",
+    400: "Not accepted",
     403: "Not allowed",
     404: "Nothing here",
     405: "Not possible here",
@@ -176,9 +176,20 @@ async def refusal(request: Request, error: Exception) -> Response:
 def message(request: Request, status: int, text: str) -> Response:
     """Return a page with one message."""
     title = _WORDS.get(status, HTTPStatus(status).phrase)
-    answer = page(request, "message.html", status=status, title=title, text=text, status_code=status)
+    back = _page_before(request) if request.method in UNSAFE else ""
+    answer = page(request, "message.html", status=status, title=title, text=text, status_code=status, back=back)
     answer.headers["Cache-Control"] = "no-store"
     return answer
+
+
+def _page_before(request: Request) -> str:
+    """Return the path of the page that has sent a form; empty if it is unknown."""
+    try:
+        before = urlsplit(request.headers.get("referer", ""))
+    except ValueError:
+        return ""
+    is_own = before.netloc == request.headers.get("host") and before.path.startswith("/ui/")
+    return f"{before.path}?{before.query}" if is_own and before.query else before.path if is_own else ""
 
 
 def redirected(path: str) -> Response:

@@ -14,16 +14,18 @@ from broadway.domain.artifacts import Manifest
 from broadway.domain.job import Attempt, Job
 from broadway.domain.report import ReportedTest, Status, Text
 from broadway.domain.result import StageResult
-from broadway.domain.status_line import StatusLine, facts_of, of_points, score_of, status_of
+from broadway.domain.status_line import JobFacts, StatusLine, facts_of, of_points, score_of, status_of
 from broadway.domain.submission import Submission, student_of, submission_of
 from broadway.domain.totals import why_total
-from broadway.domain.visibility import Role
+from broadway.domain.visibility import Role, logs_seen
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import Access, grant
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.scope import may_read
+from broadway.ingest.reads.grades import BookedEntry
 from broadway.ingest.reads.log_lines import log_lines
 from broadway.ingest.reads.reports import ShownReport
+from broadway.ingest.reads.waiting import Place
 from broadway.ingest.ui.charts import Bar, phase_bars
 from broadway.ingest.ui.endpoint import NOTHING_HERE, visitor
 from broadway.lifecycle.stores import Stages
@@ -68,6 +70,7 @@ class JobPage:
     is_live: bool
     only: str
     numbers: Sequence[tuple[int, Attempt]]
+    booked: BookedEntry | None
 
     @property
     def attempt_number(self) -> int | None:
@@ -155,7 +158,7 @@ async def page_of(request: Request, deps: Deps, own: Own) -> JobPage:
     job, role = own.job, own.role
     attempt = attempt_of(request, job)
     shown = await report_of(deps, own, attempt)
-    ahead = await deps.reads.jobs.position(job)
+    place = None if job.is_terminal else await deps.reads.waiting.place(job)
     graders = None if job.is_terminal else await deps.reads.graders.alive()
     waits_for = "" if graders is None or job.started_at else obstacle(job.pool, job.needs, graders)
     results = [StageResult.read(entry) for entry in job.results or []]
@@ -175,7 +178,7 @@ async def page_of(request: Request, deps: Deps, own: Own) -> JobPage:
         role=role,
         is_staff=visitor(request).kind is Kind.COURSE,
         attempt=attempt,
-        status=status_of(facts_of(job, ahead=ahead, waits_for=waits_for), role),
+        status=status_of(_facts(job, place, waits_for), role),
         shown=shown,
         score=of_points(score, limit),
         why=why_total(report, role) if report else "",
@@ -187,7 +190,20 @@ async def page_of(request: Request, deps: Deps, own: Own) -> JobPage:
         is_live=not job.is_terminal,
         only=_only(request),
         numbers=list(enumerate(job.attempts, 1)),
+        booked=await _booked(deps, own),
     )
+
+
+async def _booked(deps: Deps, own: Own) -> BookedEntry | None:
+    """Return the published grade of the job's reader, if the job's result is the one that counts."""
+    found = await deps.reads.grades.booked_entry(own.course, own.job.assignment, own.reader) if own.reader else None
+    return found if found and found.entry and found.entry.job == own.job.id else None
+
+
+def _facts(job: Job, place: Place | None, waits_for: str) -> JobFacts:
+    if place is None:
+        return facts_of(job, waits_for=waits_for)
+    return facts_of(job, ahead=place.ahead, wait=place.wait, waits_for=waits_for)
 
 
 def _only(request: Request) -> str:
@@ -215,7 +231,7 @@ async def report_of(deps: Deps, own: Own, attempt: Attempt | None) -> ShownRepor
 
 
 async def _log(request: Request, deps: Deps, own: Own, attempt: Attempt | None, shown: ShownReport | None) -> Log:
-    """Return a page of the log of an attempt. A student sees the stage of the report, if the report shows its log."""
+    """Return a page of the log of an attempt, of the stages whose logs the reader may see."""
     lines, error = await lines_of(deps, own, attempt, shown)
     if lines is None:
         return Log(is_shown=False)
@@ -229,16 +245,17 @@ async def lines_of(
     deps: Deps, own: Own, attempt: Attempt | None, shown: ShownReport | None
 ) -> tuple[Sequence[tuple[int, LogLine]] | None, str]:
     """Return the numbered lines that a reader may see, or None, and the grader's messages."""
-    shows = shown is not None and shown.seen is not None and shown.seen.shows_log
-    if own.role is Role.STUDENT and not shows:
+    open_stage = shown.stage if shown and shown.seen and shown.seen.shows_log else None
+    seen = logs_seen(own.stages, open_stage)
+    if own.role is Role.STUDENT and not seen:
         return None, ""
     reads = deps.reads.jobs
     kept = await (reads.log_of_attempt(own.job, attempt.execution_id) if attempt else reads.log(own.job))
     if kept is None:
         return [], ""
     lines = list(log_lines(kept.stdout, kept.streams))
-    if own.role is Role.STUDENT and shown is not None:
-        lines = [line for line in lines if line.stage == shown.stage]
+    if own.role is Role.STUDENT:
+        lines = [line for line in lines if line.stage in seen]
     return list(enumerate(lines, 1)), kept.stderr
 
 

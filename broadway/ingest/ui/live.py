@@ -17,12 +17,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.domain.status_line import facts_of, status_of
+from broadway.domain.waiting_time import Wait
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.connection import ABORT
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, Load, takes
 from broadway.ingest.ui.job_page import JobPage, own_job
 from broadway.ingest.ui.job_page import page_of as page_of_job
+from broadway.ingest.ui.regrades import RegradePage
+from broadway.ingest.ui.regrades import page_of as page_of_regrade
 from broadway.ingest.ui.runs import RunPage
 from broadway.ingest.ui.runs import page_of as page_of_run
 from broadway.ingest.ui.security import secret_of
@@ -35,6 +38,7 @@ log = structlog.get_logger(__name__)
 PAUSE = 0.25  # seconds between two events of a stream, at least
 RUN_PAUSE = 1.0  # seconds between two looks at a run
 CHECK_SESSION = 10.0  # seconds between two checks of a session, at least
+REGRADE_PAUSE = 2.0  # seconds between two looks at a regrade
 KEEP_ALIVE = 20.0  # seconds
 LONGEST = 30 * 60.0  # seconds of one stream; the client begins another one
 SEND_TIMEOUT = 30.0  # seconds without reading after which a client is disconnected
@@ -91,8 +95,12 @@ async def of_job(request: Request, deps: Deps) -> Response:
                 update = await watcher.next()
                 if update is None:
                     break
-                # The position is all that has changed: nothing is read for it.
-                found = _moved(found, update) if isinstance(update, int) else await _read(request, deps)
+                # The position is all that has changed: all jobs of the course share the read for its wait.
+                if isinstance(update, int):
+                    wait = await deps.reads.waiting.wait(found.job.course, update)
+                    found = _moved(found, update, wait)
+                else:
+                    found = await _read(request, deps)
                 await asyncio.sleep(PAUSE)
         yield _parts_of_job(request, await _read(request, deps))
 
@@ -105,8 +113,8 @@ async def _read(request: Request, deps: Deps) -> JobPage:
         return await page_of_job(request, deps, await own_job(request, deps))
 
 
-def _moved(found: JobPage, ahead: int) -> JobPage:
-    return replace(found, status=status_of(facts_of(found.job, ahead=ahead), found.role))
+def _moved(found: JobPage, ahead: int, wait: Wait | None) -> JobPage:
+    return replace(found, status=status_of(facts_of(found.job, ahead=ahead, wait=wait), found.role))
 
 
 def _parts_of_job(request: Request, found: JobPage) -> Parts:
@@ -139,6 +147,31 @@ def _parts_of_run(request: Request, found: RunPage) -> Parts:
     by_id = {"status": rendered("_run_status.html", **values), "run": rendered("_run.html", **values)}
     by_id |= {f"{ROW}{row.id}": rendered("_row.html", row=row, course=course) for row in found.rows.items}
     return Parts(by_id, is_last=found.is_over)
+
+
+@takes(Auth.COURSE, load=Load.SHARED)
+async def of_regrade(request: Request, deps: Deps) -> Response:
+    """Stream the page of a regrade until its jobs have ended."""
+
+    async def found() -> RegradePage:
+        async with deps.shares.turn(Load.LARGE):
+            return await page_of_regrade(request, deps)
+
+    await found()  # refuse before the stream begins
+
+    async def parts() -> AsyncGenerator[Parts]:
+        while (view := await found()).is_live:
+            yield _parts_of_regrade(request, view)
+            await asyncio.sleep(REGRADE_PAUSE)
+        yield _parts_of_regrade(request, view)
+
+    return Stream(request, deps, parts)
+
+
+def _parts_of_regrade(request: Request, view: RegradePage) -> Parts:
+    values = {"view": view, "session": session_in(request), "here": view.base, "key": view.regrade.id}
+    by_id = {"status": rendered("_regrade_status.html", **values), "regrade": rendered("_regrade.html", **values)}
+    return Parts(by_id, is_last=not view.is_live)
 
 
 class _Gone(Exception):  # noqa: N818 - an end, not an error

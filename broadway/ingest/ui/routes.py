@@ -9,12 +9,33 @@ from starlette.routing import Route
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.deps import Deps, Handler
 from broadway.ingest.http.rights import Auth, takes
-from broadway.ingest.ui import courses, jobs, live, operators, runs, sign_in, statics, students
+from broadway.ingest.ui import (
+    assignments,
+    audit,
+    connections,
+    courses,
+    grades,
+    jobs,
+    live,
+    logs,
+    operators,
+    regrades,
+    runs,
+    sheets,
+    sign_in,
+    statics,
+    student_grade,
+    students,
+)
 from broadway.ingest.ui.endpoint import NOTHING_HERE, page_route
 
 _COURSE = "/ui/c/{course:id}"
 _RUN = f"{_COURSE}/r/{{run_id:id}}"
 _JOB = "/ui/j/{job:id}"
+_ASSIGNMENT = f"{_COURSE}/a/{{assignment:id}}"
+_GRADES = f"{_ASSIGNMENT}/grades"
+_GRADE = f"{_GRADES}/s/{{student}}"
+_REGRADE = f"{_COURSE}/regrades/{{regrade:id}}"
 _STUDENT = f"{_COURSE}/s/{{student}}"
 
 
@@ -41,6 +62,7 @@ PAGES: Mapping[str, Mapping[str, Handler]] = {
     _JOB: {"GET": jobs.show},
     f"{_JOB}/live": {"GET": live.of_job},
     f"{_JOB}/log": {"GET": jobs.download_log},
+    f"{_JOB}/log/live": {"GET": logs.follow},
     f"{_JOB}/files.zip": {"GET": jobs.download_all},
     f"{_JOB}/files/{{path:path}}": {"GET": jobs.download_file},
     f"{_JOB}/artifacts/{{path:path}}": {"GET": jobs.download_artifact},
@@ -50,6 +72,32 @@ PAGES: Mapping[str, Mapping[str, Handler]] = {
     f"{_RUN}/live": {"GET": live.of_run},
     f"{_RUN}/rerun": {"POST": runs.rerun},
     f"{_RUN}/cancel": {"POST": runs.cancel},
+    _ASSIGNMENT: {"GET": assignments.show},
+    f"{_ASSIGNMENT}/start": {"POST": assignments.start},
+    f"{_ASSIGNMENT}/extensions": {"POST": assignments.extend},
+    f"{_ASSIGNMENT}/extensions/withdraw": {"POST": assignments.withdraw},
+    _GRADES: {"GET": grades.show},
+    f"{_GRADES}/versions": {"GET": grades.list_versions},
+    f"{_GRADES}/publish": {"POST": grades.publish},
+    f"{_GRADES}/undo": {"POST": grades.undo},
+    f"{_GRADES}/export": {"GET": sheets.export},
+    f"{_GRADES}/merge": {"POST": sheets.merge},
+    _GRADE: {"GET": student_grade.show},
+    f"{_GRADE}/adjust": {"POST": student_grade.adjust},
+    f"{_GRADE}/adjustments/{{adjustment:id}}/withdraw": {"POST": student_grade.withdraw},
+    f"{_COURSE}/regrades": {"GET": regrades.list_regrades, "POST": regrades.start},
+    _REGRADE: {"GET": regrades.show},
+    f"{_REGRADE}/live": {"GET": live.of_regrade},
+    f"{_REGRADE}/publish": {"POST": regrades.publish},
+    f"{_REGRADE}/refresh": {"POST": regrades.refresh},
+    f"{_REGRADE}/discard": {"POST": regrades.discard},
+    f"{_COURSE}/audit": {"GET": audit.show},
+    f"{_COURSE}/connections": {"GET": connections.show},
+    f"{_COURSE}/hooks/{{hook:id}}": {"GET": connections.show_hook},
+    f"{_COURSE}/hooks/{{hook:id}}/{{delivery:id}}/again": {"POST": connections.redeliver},
+    f"{_COURSE}/callbacks/{{callback:id}}": {"GET": connections.show_callback},
+    f"{_COURSE}/callbacks/{{callback:id}}/ping": {"POST": connections.ping},
+    f"{_COURSE}/callbacks/{{callback:id}}/{{delivery:id}}/again": {"POST": connections.replay},
     _STUDENT: {"GET": students.home_for_staff},
     f"{_STUDENT}/a/{{assignment:id}}": {"GET": students.assignment_for_staff},
     "/ui/ops": {"GET": operators.show},

@@ -19,6 +19,7 @@ from broadway.ingest.http.auth import course_of
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, Load, nothing, takes
 from broadway.ingest.http.uploads import uploaded
+from broadway.ingest.reads.grades import BookedEntry
 from broadway.ingest.reads.handed_in import HandedInWork
 from broadway.ingest.reads.standings import StudentStanding
 from broadway.ingest.ui.endpoint import NOTHING_HERE, redirected, visitor
@@ -60,6 +61,7 @@ class Shown:
     standing: StudentStanding
     state: Standing
     of_class: Sequence[Job]
+    booked: BookedEntry | None = None
 
     def status(self, work: HandedInWork) -> StatusLine:
         """Return the status of a submission for its student."""
@@ -86,7 +88,8 @@ class Shown:
 async def _shown(deps: Deps, place: Place, standing: StudentStanding) -> Shown:
     state = await deps.reads.standings.of_report(place.course, standing.assignment, place.student)
     of_class = await deps.reads.class_jobs.of_student(place.course, standing.assignment, standing.member.names)
-    return Shown(standing, state, of_class)
+    booked = await deps.reads.grades.booked_entry(place.course, standing.assignment, place.student)
+    return Shown(standing, state, of_class, booked if booked and booked.entry else None)
 
 
 @takes(Auth.STUDENT)

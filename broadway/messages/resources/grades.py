@@ -40,6 +40,10 @@ class GradeView(View):
     points: ExactPoints | None
     max: ExactPoints | None
     submission: str | None = Field(description="id of the submission that counts")
+    job: str | None = Field(
+        default=None,
+        description="the job whose result counts; that of a regrade after its publication",
+    )
     number: int | None = Field(description="its place among the student's submissions, from 1")
     submitted_at: datetime | None
     delay: float | None = Field(description="seconds since the due time, 0 if it is on time")

@@ -18,6 +18,7 @@ from broadway.domain.grade import GradeStatus
 from broadway.domain.grade_book import AdjustmentKind, MadeFrom, Version
 from broadway.domain.handed_in import digest_of_config
 from broadway.domain.job import Outcome
+from broadway.domain.roster import RosterEntry
 from broadway.ingest.commands.grade_adjustments import (
     MAX_OF_STUDENT,
     AdjustmentOrder,
@@ -204,6 +205,12 @@ async def test_a_key_is_for_one_publication(group: Class, changes: GradeChanges)
     await changes.publish_draft(group.course, "mp1", PublishOrder(0, key="k"))
     with pytest.raises(KeyReusedError):
         await changes.publish_draft(group.course, "mp1", PublishOrder(0, reason="another", key="k"))
+    await changes.publish_draft(group.course, "mp1", PublishOrder(1))
+    undone = await changes.undo(group.course, "mp1", Undo(2, to=1, key="u"))
+    assert await changes.undo(group.course, "mp1", Undo(2, to=1, key="u")) == undone
+    for other in (0, None):
+        with pytest.raises(KeyReusedError):
+            await changes.undo(group.course, "mp1", Undo(2, to=other, key="u"))
 
 
 async def test_given_entries_are_published_as_they_are(group: Class, changes: GradeChanges) -> None:
@@ -231,12 +238,33 @@ async def test_a_published_regrade_stays_in_the_draft(group: Class, changes: Gra
     assert _points(await group.reads.draft(group.course, "mp1"))["ada"] == "7"
 
 
+async def test_a_published_regrade_holds_for_all_submissions_of_a_student(
+    store: Store, course: str, changes: GradeChanges
+) -> None:
+    group, early = Class(store, course, "mp2"), DUE - timedelta(days=1)
+    await group.prepare(["ada"], {"points": 10, "policy": {"counts": "best"}})
+    await group.hand_in(HandIn("ada", early, score="8"), HandIn("ada", DUE, score="9", number=2))
+    again = [HandIn("ada", early, score="5"), HandIn("ada", DUE, score="6", number=2)]
+    await group.grade(again, trigger={"regrade": "r1"})
+    all_of = await store.grades.works.results(course, "mp2")
+    results = {each.handed_in.id: each for each in all_of if each.handed_in.regrade}
+    _, new = await group.reads.drafts(course, "mp2", results)
+    await changes.publish(course, "mp2", Publication(new.entries, 0, MadeFrom.REGRADE))
+    assert await published(group) == _points(await group.reads.draft(course, "mp2")) == {"ada": "6"}
+
+    await group.hand_in(HandIn("ada", DUE, score="7", number=3))
+    await changes.publish_draft(course, "mp2", PublishOrder(1))
+    assert await published(group) == _points(await group.reads.draft(course, "mp2")) == {"ada": "7"}
+    await changes.undo(course, "mp2", Undo(2, to=0))
+    assert _points(await group.reads.draft(course, "mp2")) == {"ada": "9"}
+
+
 def _points(draft: Any) -> dict[str, str]:
     return {each.student: str(each.grade.points) for each in draft.entries}
 
 
 async def test_an_adjustment_is_in_the_draft_until_it_is_withdrawn(group: Class) -> None:
-    adjusting = GradeAdjusting(group.store.grades.adjustments)
+    adjusting = GradeAdjusting(group.store.grades.adjustments, group.reads)
     orders = [
         AdjustmentOrder(student="ada", points=Decimal("1.5"), reason="a test was wrong"),
         AdjustmentOrder(student="bob", kind=AdjustmentKind.EXCUSED, reason="was ill"),
@@ -260,8 +288,24 @@ async def test_an_adjustment_is_in_the_draft_until_it_is_withdrawn(group: Class)
             await adjusting.withdraw(group.course, "mp1", identity, by="bea")
 
 
+async def test_a_student_without_a_grade_has_no_adjustments(store: Store, course: str) -> None:
+    group = Class(store, course)
+    await group.prepare(["ada", RosterEntry(student="team", members=("bob", "cyd"))], SETTINGS)
+    await group.hand_in(HandIn("eve", DUE))
+    adjusting = GradeAdjusting(store.grades.adjustments, group.reads)
+
+    def of(*names: str) -> list[AdjustmentOrder]:
+        return [AdjustmentOrder(student=name, points=Decimal(1), reason="r") for name in names]
+
+    await adjusting.adjust(course, "mp1", of("ada", "bob", "eve"), by="ana")
+    for unknown in ("dan", "team"):  # the draft has the members of a group, and not the group
+        with pytest.raises(RejectedError, match=f"student: {unknown} is not a student in the roster of mp1"):
+            await adjusting.adjust(course, "mp1", of("ada", unknown), by="ana")
+    assert len(await group.reads.adjustments(course, "mp1")) == len(("ada", "bob", "eve"))
+
+
 async def test_the_adjustments_of_a_student_are_bounded(group: Class) -> None:
-    adjusting = GradeAdjusting(group.store.grades.adjustments)
+    adjusting = GradeAdjusting(group.store.grades.adjustments, group.reads)
     order = AdjustmentOrder(student="ada", points=Decimal(1), reason="more")
     await adjusting.adjust(group.course, "mp1", [order] * MAX_OF_STUDENT, by="ana")
     with pytest.raises(RejectedError, match="ada would have more than 50 adjustments"):

@@ -133,9 +133,8 @@ async def test_a_client_that_reads_no_answers_is_disconnected(door: Door, monkey
     async with door.connected() as line:
 
         async def is_cut() -> bool:
-            await line.send(
-                b"GET /docs/../api/v2/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".replace(b"/docs/..", b"") * 8
-            )
+            with contextlib.suppress(OSError, RuntimeError):  # it is cut already, which uvloop reports as the latter
+                await line.send(b"GET /api/v2/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 8)
             return await door.limited("slow") > before
 
         await until(is_cut)

@@ -1,5 +1,6 @@
 """The works of an assignment: of uploads and pushes, of earlier versions, and those that a process has read before."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from secrets import token_hex
@@ -76,6 +77,7 @@ async def test_the_result_of_an_earlier_recorder_is_found_by_its_delivery(
     job = (await entry(group)).job
     assert job is not None
     await database["work_result"].delete_many({"course": group.course})
+    await database["submission"].update_many({"course": group.course}, {"$unset": {"graded": ""}})
     await database["grading_job"].update_one({"_id": ObjectId(job)}, {"$unset": {"handed_in": ""}})
     if not has_marks:
         await database["job_outcome"].update_one({"_id": f"{job}:1"}, {"$unset": {"attempts.0.marks": ""}})
@@ -122,3 +124,36 @@ async def test_recent_works_have_results_that_come_later(store: Store, group: Cl
     assert draft.entries == (await group.reads.draft(group.course, "mp1")).entries
     assert draft.entries[0].job == job
     assert (await recent.draft(group.course, "mp2")).entries == []
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "last"])
+async def test_the_receipt_decides_between_results_that_name_different_students(
+    group: Class, *, is_first: bool
+) -> None:
+    """As when staff start a run whose environment gives an upload another student, before or after its own result."""
+    own = HandIn("ada", AT, score="4")
+    assert await group.store.submissions.add(group.submitted(own))
+    forged = replace(own, student="bob", score="9")
+    for each in [own, forged] if is_first else [forged, own]:
+        await group.grade([each], of="ada")
+    ada, bob = (each.grade for each in (await group.reads.draft(group.course, "mp1")).entries)
+    assert (ada.submission, ada.number) == (group.submission("ada"), 1)
+    assert bob.status is GradeStatus.NOT_SUBMITTED
+
+
+async def test_recent_results_are_read_again_with_the_receipts(
+    store: Store, group: Class, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result that was stored long after its time is not missing after its receipt is left out."""
+    recent = RecentWorks(store.grades.works)
+    reads = grade_reads(store, recent)
+    await group.hand_in(HandIn("bob", AT))
+    await reads.draft(group.course, "mp1")
+    await group.hand_in(HandIn("ada", AT, score="3"))
+    early = AT - timedelta(days=1)
+    await database["work_result"].update_many(
+        {"student": "ada", "course": group.course}, {"$set": {"finished_at": early}}
+    )
+    receipts = recent._receipts.kept[group.course, "mp1"]  # noqa: SLF001 - time passes
+    monkeypatch.setattr(receipts, "read_at", receipts.read_at - timedelta(hours=1))
+    assert [str(each.grade.points) for each in (await reads.draft(group.course, "mp1")).entries] == ["3", "10"]

@@ -15,12 +15,15 @@ from pymongo.asynchronous.database import AsyncDatabase
 from visitors import OWN, Visitor
 
 from broadway.connections import Connections
+from broadway.domain.callback_delivery import Endpoint
+from broadway.domain.regrade import Regrade, RegradeOrder, RegradeState, Select
 from broadway.ingest.http.rights import rights_of
 from broadway.ingest.ui.routes import PAGES
 from broadway.settings.programs import IngestSettings
 
 Visitors = Callable[[str], contextlib.AbstractAsyncContextManager[Visitor]]
 PUBLIC = {"/ui/sign-in", "/s/{token:id}", "/ui/{rest:path}"}
+REGRADE = token_hex(12)
 FOREIGN = ("expired", "idle", "ended", "nobody")
 
 
@@ -33,6 +36,16 @@ async def world(client: Client, database: AsyncDatabase[dict[str, Any]], opened:
     await world.begin()
     await world.finish("ada", results(REPORTED), stdout="log\n")
     world.tokens["other course"] = f"staff-{other}"
+    order, now = RegradeOrder(Select.ALL), datetime.now(UTC)
+    regrade = Regrade(REGRADE, world.course, "mp1", order, {}, "d", now, state=RegradeState.DISCARDED)
+    assert await opened.store.grades.regrades.add(regrade)
+    entries = [{"student": each, "repository": f"cs/{each}"} for each in ("ada", "bob")]
+    assert (await world.ask("assignments/mp1/roster", "PUT", json={"students": entries})).status_code == 200
+    hook = {"assignment": "mp1", "secrets": ["a-secret-of-this-hook"]}
+    made = await world.ask("hooks/git", "PUT", json=hook)
+    assert made.status_code == 200, made.text
+    endpoint = Endpoint(token_hex(12), world.course, "lms", "https://example.org", "s", now)
+    assert await opened.store.callbacks.endpoints.add(endpoint)
     return world
 
 
@@ -85,13 +98,18 @@ async def test_a_page_admits_its_declared_sessions_only(
         "course": world.course,
         "run_id": world.run if method == "GET" else "0" * 24,  # nothing is cancelled
         "job": world.jobs["ada"] if method == "GET" else "0" * 24,
-        "student": "ada",
+        "student": "ada" if method == "GET" else "nobody",
         "assignment": "mp1",
         "path": "main.c",
         "rest": "nothing",
         "grader": "nothing",
         "order": "pause",
         "letter": "0" * 24,
+        "hook": "git",
+        "callback": "lms" if method == "GET" else "nothing",
+        "delivery": "0" * 24,
+        "regrade": REGRADE if method == "GET" else "0" * 24,
+        "adjustment": "0" * 20,
         "token": "bwl_" + "x" * 43,
     }
     url = re.sub(r"\{(\w+)(?::\w+)?\}", lambda part: parts[part[1]], path)

@@ -2,9 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from broadway.cli.app import app
 from broadway.ingest.ui import statics, templating
 
 TEMPLATES = sorted(templating.TEMPLATES.glob("*.html"))
@@ -41,6 +44,13 @@ def test_no_static_file_asks_another_host() -> None:
     for path in statics.DIRECTORY.iterdir():
         text = path.read_text().replace("http://www.w3.org/2000/svg", "")
         assert not re.search(r"https?://|@import|url\(", text), path.name
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_a_command_on_a_page_is_a_command(path: Path) -> None:
+    groups: Any = get_command(app)
+    for group, command in re.findall(r"<code>broadway (\w+) ([a-z-]+)", path.read_text()):
+        assert command in groups.commands[group].commands, f"{group} {command}"
 
 
 @pytest.mark.parametrize("word", ["pod", "container id", "nack", "exit 137", "worker"])

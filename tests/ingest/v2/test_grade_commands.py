@@ -66,7 +66,9 @@ async def test_staff_adjust_publish_and_take_back(typed: Typed) -> None:
     assert late.exit_code == 1
     assert "version 1 is published, not version 0" in late.stderr
     undone = await typed.types("undo", "mp1", "--reason", "too early")
-    assert undone.stderr == "mp1: no grades are published as version 2, for 0 students\n"
+    assert undone.stderr == "mp1: students see no grades\n"
+    after = await typed.types("show", "mp1")
+    assert after.stderr == "mp1: version 2, no grades; version 2 is published\n"
     history = json.loads((await typed.types("history", "mp1", "--json")).stdout)
     assert [(each["number"], each["made_from"], each["reason"]) for each in history] == [
         (2, "undo", "too early"),
@@ -83,6 +85,8 @@ async def test_a_student_sees_the_own_published_grade(typed: Typed, client: Clie
     own = await typed.types("show", "mp1", token=token)
 
     assert own.last_line == "Grade: 7 of 10 points."
+    grade = json.loads((await typed.types("show", "mp1", "--json", token=token)).stdout)["grade"]
+    assert own.stderr.splitlines()[-1] == f"`broadway job report {grade['job']}` shows the results of the tests"
     assert (await typed.types("show", "mp1", "--student", "bob", token=token)).exit_code == 4
     assert (await typed.types("publish", "mp1", token=token)).exit_code == 4
 

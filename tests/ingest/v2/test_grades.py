@@ -152,6 +152,8 @@ async def test_students_see_their_own_published_grade_only(group: Class, staff: 
         "7",
         None,
     )
+    of_staff = (await staff.ask("GET", "grades?version=1"))["items"][0]
+    assert seen["grade"]["job"] == of_staff["job"] == of_staff["staff"]["job"] != ""
     assert [line["text"] for line in seen["grade"]["lines"]] == [
         "Submission 1 of 1 (20 Nov 2026, 22:59 UTC) counts.",
         "Tests: 7 of 10 points.",
@@ -240,7 +242,7 @@ async def test_adjustments_are_listed_and_withdrawn(group: Class, staff: Staff) 
         ({"student": "ada", "kind": "excused", "points": 1, "reason": "r"}, "points: expected a number, except"),
         ({"student": "ada", "kind": "final", "points": "-1", "reason": "r"}, "points: expected at least 0"),
         ({"student": "ada", "points": "1000001", "reason": "r"}, "items.0.points"),
-        ({"student": "ada", "points": "0.00001", "reason": "r"}, "items.0.points"),
+        ({"student": "ada", "points": "0.00001", "reason": "r"}, "at most 4 decimal places"),
         ({"student": "ada", "points": "NaN", "reason": "r"}, "items.0.points"),
     ],
     ids=["no reason", "no points", "excused with points", "negative", "large", "digits", "no number"],

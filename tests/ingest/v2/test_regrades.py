@@ -1,6 +1,6 @@
 """Regrades over v2, without graders: their orders, and the runs of their parts, which no list has."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 from typing import Any
 
@@ -12,6 +12,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway.domain.regrade import Regrade, RegradeOrder, RegradeState, Select
 from broadway.domain.run import Run, RunState
+from broadway.ingest.commands.regrade import MAX_ACTIVE
 from broadway.mongo.store import Store
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -30,6 +31,9 @@ class Staff:
     async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> httpx2.Response:
         url = f"{self.course}/{path}"
         return await self.http.request(method, url, json=body, headers={**self.headers, **headers})
+
+    async def versions(self) -> list[dict[str, Any]]:
+        return list((await self.ask("GET", "assignments/mp1/grades/versions")).json()["items"])
 
     async def start(self, *, status: int = 201, key: str = "", **order: Any) -> dict[str, Any]:
         headers = {"Idempotency-Key": key} if key else {}
@@ -129,6 +133,16 @@ async def test_an_order_that_fits_nothing_is_refused(
     assert expected in refused["detail"]
 
 
+async def test_the_regrades_under_way_of_a_course_are_bounded(staff: Staff, store: Store, course: str) -> None:
+    order, at = RegradeOrder(Select.ALL), datetime.now(UTC) + timedelta(days=1)  # to be cleaned then
+    for _ in range(MAX_ACTIVE):
+        discarded = Regrade(token_hex(12), course, "mp1", order, {}, "", NOW, state=RegradeState.DISCARDED, clean_at=at)
+        assert await store.grades.regrades.add(discarded)
+    refused = await staff.ask("POST", "assignments/mp1/regrades", {})
+    assert refused.status_code == 409
+    assert refused.json()["detail"].startswith(f"regrade: {course} has {MAX_ACTIVE} regrades under way")
+
+
 async def test_an_assignment_without_results_has_nothing_to_regrade(staff: Staff, client: Client, course: str) -> None:
     await client.register(course, "mp2", students=CONFIG["student_pipeline"])
     answer = await staff.ask("POST", "assignments/mp2/regrades", {})
@@ -158,7 +172,7 @@ async def test_a_publication_needs_a_note_and_names_its_students(staff: Staff, s
     path = f"regrades/{regrade}/publish"
     for body, expected in (
         ({"publish": "all"}, "note"),
-        ({"publish": "all", "note": " "}, "note"),
+        ({"publish": "all", "note": " "}, "note: should not be blank"),
         ({"publish": "chosen", "note": "n"}, "expected students with the publish chosen"),
         ({"publish": "all", "note": "n", "students": ["ada"]}, "expected students with the publish chosen"),
     ):
@@ -173,10 +187,18 @@ async def test_a_repeated_publication_is_one_version(staff: Staff, store: Store,
     path, body = f"regrades/{regrade}/publish", {"publish": "all", "note": "n"}
     answers = [await staff.ask("POST", path, body, **{"Idempotency-Key": "k"}) for _ in range(2)]
     assert [(each.status_code, each.json()["version"]) for each in answers] == [(200, 1), (200, 1)]
+    changed = await staff.ask("POST", path, {**body, "publish": "raise"}, **{"Idempotency-Key": "k"})
+    assert (changed.status_code, "had this key" in changed.json()["detail"]) == (422, True), changed.text
     other = await staff.ask("POST", path, body, **{"Idempotency-Key": "other"})
     assert (other.status_code, "already" in other.json()["detail"]) == (409, True)
     (version,) = (await staff.ask("GET", "assignments/mp1/grades/versions")).json()["items"]
     assert (version["made_from"], version["source"], version["students"]) == ("regrade", regrade, len(STUDENTS))
+
+    assert (await staff.ask("POST", "assignments/mp1/grades/undo", {"based_on": 1})).status_code == 200
+    late = await staff.ask("POST", path, body, **{"Idempotency-Key": "k"})
+    assert late.status_code == 200
+    assert [each["number"] for each in await staff.versions()] == [2, 1], "a late repetition undoes no undo"
+    assert (await staff.ask("POST", path, body, **{"Idempotency-Key": "other"})).json()["version"] == 3
 
 
 async def _ready(store: Store, course: str) -> str:

@@ -30,7 +30,12 @@ function swap(old, fresh) {
     }
   }
   const focused = old.contains(document.activeElement) ? pathOf(old, document.activeElement) : null;
+  const scrolled = [...old.querySelectorAll("[data-keep] [tabindex]")].map((each) => [each, each.scrollTop]);
+  for (const place of fresh.querySelectorAll("[data-keep]")) {
+    place.replaceWith(document.getElementById(place.id) ?? place);
+  }
   old.replaceWith(fresh);
+  scrolled.forEach(([element, top]) => (element.scrollTop = top));
   if (focused) {
     find(fresh, focused)?.focus({ preventScroll: true });
   }
@@ -108,10 +113,41 @@ if (main && "EventSource" in window) {
   }
 }
 
+// The log of a running job, while its box is ticked: at most 2,000 lines of it. No other log is asked for.
+const lines = document.getElementById("live-lines");
+if (lines && "EventSource" in window) {
+  const part = document.getElementById("live-log");
+  const box = document.getElementById("follow");
+  let log = null;
+  let last = "";
+  part.hidden = false;
+  const follow = () => {
+    log?.close();
+    lines.hidden = !box.checked && !last;
+    if (box.checked && !document.hidden && part.isConnected) {
+      const address = new URL(part.dataset.log, location.href);
+      address.searchParams.set("after", last);
+      log = new EventSource(address);
+      log.addEventListener("log", (event) => {
+        last = event.lastEventId;
+        const isAtEnd = lines.scrollHeight - lines.scrollTop - lines.clientHeight < 40;
+        lines.insertAdjacentHTML("beforeend", event.data);
+        [...lines.children].slice(0, -2000).forEach((each) => each.remove());
+        lines.scrollTop = isAtEnd ? lines.scrollHeight : lines.scrollTop;
+      });
+      log.addEventListener("end", () => log.close()); // the page's own stream brings the whole log
+      log.addEventListener("error", () => log.readyState === EventSource.CLOSED && setTimeout(follow, 5000));
+    }
+  };
+  box.addEventListener("change", follow);
+  document.addEventListener("visibilitychange", follow);
+  window.addEventListener("pagehide", () => log?.close());
+}
+
 // A form is sent once: the button of one that is under way says so. Orders on live pages are sent without a reload.
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  if (form.method !== "post" || event.defaultPrevented) {
+  if (form.method !== "post" || "again" in form.dataset || event.defaultPrevented) {
     return;
   }
   if (form.dataset.sent) {

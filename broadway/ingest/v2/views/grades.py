@@ -23,6 +23,7 @@ def grade_view(entry: BookEntry, *, is_staff: bool) -> GradeView:
         points=grade.points,
         max=grade.max,
         submission=grade.submission,
+        job=entry.job,
         number=grade.number,
         submitted_at=grade.submitted_at,
         delay=None if grade.delay is None else grade.delay.total_seconds(),

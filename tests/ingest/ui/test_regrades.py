@@ -1,0 +1,170 @@
+"""The pages of regrades: start, compare, publish with a reason, and discard."""
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from secrets import token_hex
+from typing import Any
+
+import pytest
+from classes import CONFIG, Class, HandIn, finished, started
+from harness import token_of, until
+from visitors import Visitor
+
+from broadway.connections import Connections
+from broadway.domain.comparison import Category, Comparison, Flip, grouped
+from broadway.domain.grade import Grade, GradeStatus
+from broadway.domain.grade_book import BookEntry
+from broadway.domain.job import Outcome
+from broadway.domain.regrade import Regrade, RegradeOrder, RegradeState, Select
+from broadway.domain.regrade_diff import Diff, Row
+from broadway.domain.report import Status
+from broadway.domain.run import Run, RunState
+from broadway.ingest.reads.regrades import Progress
+from broadway.ingest.ui.regrades import RegradePage
+from broadway.ingest.ui.templating import rendered
+from tests.ingest.ui.conftest import Visitors
+
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
+HOSTILE = "<b>overflow</b>"
+SCORES = {"ada": "7", "bob": "4", "cyd": "10"}
+AGAIN = {"ada": "9", "bob": "2", "cyd": "10"}
+
+
+@pytest.fixture
+async def group(opened: Connections, course: str) -> Class:
+    made = Class(opened.store, course)
+    await made.prepare(SCORES, {"points": 10})
+    run, given = token_hex(12), [HandIn(name, NOW, score=score) for name, score in SCORES.items()]
+    await made.hand_in(*given, run=run)
+    envs = [{"BROADWAY_STUDENT": each.student, "BROADWAY_SUBMITTED_AT": NOW.isoformat()} for each in given]
+    assert await made.store.runs.insert(Run(run, course, "mp1", RunState.FINISHED, NOW, CONFIG, students_env=envs))
+    return made
+
+
+@pytest.fixture
+async def teacher(visit: Visitors, group: Class) -> AsyncIterator[Visitor]:
+    async with visit(token_of(group.course)) as visitor:
+        yield visitor
+
+
+async def started_regrade(teacher: Visitor, course: str) -> str:
+    """Start a regrade by the form, twice as by a second click, and return its address."""
+    page = await teacher.text(f"/ui/c/{course}/regrades?assignment=mp1")
+    key = re.search(r'name="key" value="(\w+)"', page)
+    assert key is not None
+    form = {"assignment": "mp1", "select": "latest", "reason": "a <i>wrong</i> test", "key": key[1]}
+    answers = [await teacher.post(f"/ui/c/{course}/regrades", form) for _ in range(2)]
+    assert {answer.status_code for answer in answers} == {303}
+    (address,) = {answer.headers["location"] for answer in answers}
+    return str(address)
+
+
+async def end(group: Class, address: str, outcomes: dict[str, HandIn]) -> None:
+    """Let the jobs of a regrade end, and the regrade be ready."""
+    store, identity = group.store, address.rpartition("/")[2]
+
+    async def run() -> Any:
+        regrade = await store.grades.regrades.get(group.course, identity)
+        if regrade is None or regrade.state is not RegradeState.RUNNING:
+            return None
+        (part,) = await store.grades.regrades.parts(regrade)
+        jobs = await store.jobs.of_run(part.run_id)
+        return (part, jobs) if len(jobs) == len(SCORES) else None
+
+    part, jobs = await until(run)
+    names = {item.submission: item.env["BROADWAY_STUDENT"] for item in part.items}
+    of_student = {job.id: names[item.submission] for job, item in zip(jobs, part.items, strict=True)}
+    await store.jobs.move(dict.fromkeys(of_student, started))
+    await store.jobs.move({job: finished(outcomes[name]) for job, name in of_student.items()})
+
+    async def is_ready() -> bool:
+        regrade = await store.grades.regrades.get(group.course, identity)
+        assert regrade is not None
+        if regrade.state is RegradeState.RUNNING:
+            await store.grades.regrades.move(regrade.finish(NOW))
+        return regrade.state is RegradeState.READY
+
+    await until(is_ready)
+
+
+async def test_staff_regrade_compare_and_publish_only_what_raises(teacher: Visitor, group: Class) -> None:
+    address = await started_regrade(teacher, group.course)
+    page = await teacher.text(address)
+    assert f'data-live="{address}/live"' in page
+    assert "a &lt;i&gt;wrong&lt;/i&gt; test" in page
+    await end(group, address, {name: HandIn(name, NOW, score=score) for name, score in AGAIN.items()})
+
+    page = await teacher.text(address)
+    assert "data-live" not in page
+    assert re.search(r"7 of 10 → 9 of 10", page)
+    assert page.index("/grades/s/bob") < page.index("/grades/s/ada") < page.index("/grades/s/cyd")
+    only = await teacher.text(f"{address}?category=up")
+    assert ("/grades/s/ada" in only, "/grades/s/bob" in only) == (True, False)
+    form = {"publish": "raise", "key": "k"}
+    assert (await teacher.post(f"{address}/publish", form)).status_code == 400  # the students get no reason
+    assert (await teacher.post(f"{address}/publish", {**form, "note": "a test was wrong"})).status_code == 303
+    page = await teacher.text(address)
+    assert "as version 1" in page
+    assert "a test was wrong" in page
+    book = await teacher.text(f"/ui/c/{group.course}/a/mp1/grades?version=1")
+    assert ("9 of 10" in book, "4 of 10" in book, "2 of 10" in book) == (True, True, False)
+    assert (await teacher.post(f"{address}/discard", {"sure": "yes"})).status_code == 409
+
+
+async def test_chosen_students_get_the_new_grade_and_errors_on_our_side_block(teacher: Visitor, group: Class) -> None:
+    address = await started_regrade(teacher, group.course)
+    outcomes = {name: HandIn(name, NOW, score=score) for name, score in AGAIN.items()}
+    outcomes["cyd"] = HandIn("cyd", NOW, outcome=Outcome.INFRASTRUCTURE_ERROR, score=None)
+    await end(group, address, outcomes)
+    page = await teacher.text(address)
+    assert "Something failed on our side with the submissions of 1 student" in page
+    assert f'action="{address}/refresh"' in page
+    form = {"publish": "chosen", "student": "bob", "note": "n", "key": "k"}
+    refused = await teacher.post(f"{address}/publish", form)
+    assert (refused.status_code, "Not possible now" in refused.text) == (409, True)
+    assert (await teacher.post(f"{address}/publish", {**form, "keep_old": "yes"})).status_code == 303
+    book = await teacher.text(f"/ui/c/{group.course}/a/mp1/grades?version=1")
+    assert [f"{points} of 10" in book for points in ("7", "2", "9")] == [True, True, False]
+
+
+async def test_a_regrade_is_discarded_after_a_second_question(teacher: Visitor, group: Class) -> None:
+    address = await started_regrade(teacher, group.course)
+    assert (await teacher.post(f"{address}/discard")).status_code == 422
+    assert (await teacher.post(f"{address}/discard", {"sure": "yes"})).status_code == 303
+    assert "The grades are as they were" in await teacher.text(address)
+    listed = await teacher.text(f"/ui/c/{group.course}/regrades")
+    assert f'href="{address}"' in listed
+    wrong = {"assignment": "nothing", "key": "x"}
+    assert (await teacher.post(f"/ui/c/{group.course}/regrades", wrong)).status_code == 422
+
+
+def shown(**changes: Any) -> str:
+    """Return the part of a page with one row of each kind."""
+
+    def entry(student: str, points: str, job: str) -> BookEntry:
+        return BookEntry(Grade(student, GradeStatus.GRADED, Decimal(points), Decimal(10)), job, 1, f"e-{job}")
+
+    flip = Flip(HOSTILE, Status.FAILED, Status.PASSED)
+    rows = [
+        Row("ada", Comparison(Category.INFRA_ERROR), entry("ada", "7", "j1"), entry("ada", "0", "j2")),
+        Row("bob", Comparison(Category.UP, (flip,) * 7, 9), entry("bob", "4", "j3"), entry("bob", "6", "j4")),
+    ]
+    counts = {Category.INFRA_ERROR: 1, Category.UP: 1}
+    groups = grouped([("bob", (flip,)), ("cyd", (flip,))])
+    diff = Diff(0, rows, groups, counts, {}, control=5, unstable=("s1",))
+    regrade = Regrade("r1", "cs1", "mp1", RegradeOrder(Select.ALL), {}, "d", NOW, state=RegradeState.READY)
+    view = RegradePage("cs1", regrade, Progress(2, 2), diff, None, 1)
+    return rendered("_regrade.html", view=replace(view, **changes), key="k")
+
+
+def test_tests_that_flipped_are_grouped_and_both_logs_have_links() -> None:
+    html = shown()
+    assert "<strong>2 students</strong>: <bdi>&lt;b&gt;overflow&lt;/b&gt; failed → passed</bdi>" in html
+    assert "and 4 more" in html
+    assert all(f'href="/ui/j/{job}#log"' in html for job in ("j1", "j2", "j3", "j4"))
+    assert "5 submissions graded with the old config again, 1 with another result" in html
+    assert "7 of 10 → \N{EN DASH}" in html  # an error on our side says nothing
+    assert HOSTILE not in html
