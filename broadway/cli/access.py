@@ -24,6 +24,7 @@ from broadway.cli.common import (
     fail,
     header_secret,
     operator,
+    print_records,
 )
 from broadway.cli.logins import Logins
 
@@ -109,7 +110,7 @@ def list_course_tokens(
     """List the named tokens of a course, latest first; the tokens of the course config are not among them."""
     with client(server, course, token, or_operator=True) as api:
         found = api.tokens()
-    _show(found, COLUMNS, as_json=as_json)
+    print_records(found, COLUMNS, as_json=as_json)
 
 
 @course_tokens.command("revoke")
@@ -151,7 +152,7 @@ def list_student_tokens(
     """List the tokens of a course's students, latest first."""
     with client(server, course, token, or_operator=True) as api:
         found = api.student_tokens(student)
-    _show(found, COLUMNS, as_json=as_json)
+    print_records(found, COLUMNS, as_json=as_json)
 
 
 @student_tokens.command("revoke")
@@ -213,7 +214,7 @@ def audit(
     else:
         with operator(server or LOCAL, _operator_token(token, OPERATOR_TOKENS, "name a course: --course")) as api:
             found = api.audit(name=name, operation=operation, limit=limit)
-    _show(found, ("at", "kind", "name", "address", "operation", "object", "status"), as_json=as_json)
+    print_records(found, ("at", "kind", "name", "address", "operation", "object", "status"), as_json=as_json)
 
 
 def _operator_token(given: str | None, names: Sequence[str], otherwise: str) -> str:
@@ -236,12 +237,3 @@ def _show_new(made: Mapping[str, Any], *, as_json: bool) -> None:
         return
     terminal.message(f"token {made.get('id')} of {made.get('name')}; it is not shown again")
     terminal.line(made["token"])
-
-
-def _show(found: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
-    if as_json:
-        terminal.document(found)
-        return
-    from broadway.cli.tables import records_table  # noqa: PLC0415 - --help must not wait for it
-
-    records_table(found, columns)

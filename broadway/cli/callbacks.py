@@ -19,6 +19,7 @@ from broadway.cli.common import (
     confirm,
     fail,
     header_secret,
+    print_records,
 )
 
 COLUMNS = ("name", "url", "types", "format", "enabled", "failing_since", "disabled_reason")
@@ -74,12 +75,7 @@ def list_callbacks(
     """List the endpoints of a course."""
     with client(server, course, token) as api:
         found = api.callbacks()
-    if as_json:
-        terminal.document(found)
-        return
-    from broadway.cli.tables import records_table  # noqa: PLC0415 - --help must not wait for it
-
-    records_table(found, COLUMNS)
+    print_records(found, COLUMNS, as_json=as_json)
 
 
 @app.command("show")
@@ -180,12 +176,7 @@ def deliveries(
             _show(api.callback_delivery(name, delivery), as_json=as_json)
             return
         found = api.callback_deliveries(name, state=state, limit=limit)
-    if as_json:
-        terminal.document(found)
-        return
-    from broadway.cli.tables import records_table  # noqa: PLC0415 - --help must not wait for it
-
-    records_table(found, DELIVERY_COLUMNS)
+    print_records(found, DELIVERY_COLUMNS, as_json=as_json)
 
 
 @app.command("replay")

@@ -2,10 +2,10 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -94,6 +94,16 @@ CurrentConfig = Annotated[
 CA_FILE = "BROADWAY_CA_FILE"  # an environment variable, since it is the same for every command
 MAX_ID = 100  # characters
 LOCAL = "http://127.0.0.1:1470"
+
+
+def print_records(records: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
+    """Print records as JSON, or a line for each with some of their fields."""
+    if as_json:
+        terminal.document(records)
+        return
+    from broadway.cli.tables import records_table  # noqa: PLC0415 - --help must not wait for it
+
+    records_table(records, columns)
 
 
 @contextmanager

@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from broadway.cli import terminal
-from broadway.cli.common import EXIT_USAGE, AsJson, Assignment, Course, CourseServer, Token, client, fail, plural
+from broadway.cli.common import (
+    EXIT_USAGE,
+    AsJson,
+    Assignment,
+    Course,
+    CourseServer,
+    Token,
+    client,
+    fail,
+    plural,
+    print_records,
+)
 
 if TYPE_CHECKING:
     from broadway.client import Client
@@ -117,13 +128,8 @@ def history(
     with client(server, course, token) as api:
         found = api.grade_versions(assignment, limit=limit)
     rows = [each.model_dump(mode="json") for each in found]
-    if as_json:
-        terminal.document(rows)
-        return
-    from broadway.cli.tables import records_table  # noqa: PLC0415 - --help must not wait for it
-
     columns = ("number", "based_on", "made_from", "source", "students", "at", "by", "reason", "note", "is_published")
-    records_table(rows, columns)
+    print_records(rows, columns, as_json=as_json)
 
 
 @app.command("adjust")
@@ -170,12 +176,9 @@ def adjustments(
     with client(server, course, token) as api:
         found = api.adjustments(assignment, student=student, limit=limit)
     rows = [each.model_dump(mode="json") for each in found]
-    if as_json:
-        terminal.document(rows)
-        return
-    from broadway.cli.tables import records_table  # noqa: PLC0415 - --help must not wait for it
-
-    records_table(rows, ("id", "student", "kind", "points", "reason", "at", "by", "withdrawn_at", "withdrawn_by"))
+    print_records(
+        rows, ("id", "student", "kind", "points", "reason", "at", "by", "withdrawn_at", "withdrawn_by"), as_json=as_json
+    )
 
 
 @app.command("withdraw")

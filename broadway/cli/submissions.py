@@ -17,6 +17,7 @@ from broadway.cli.common import (
     CourseServer,
     Token,
     fail,
+    print_records,
     submissions_client,
 )
 
@@ -140,12 +141,7 @@ def list_submissions(
     with submissions_client(server, course, token) as api:
         found = api.submissions(assignment, student=student, limit=limit)
     rows = [each.model_dump(mode="json") for each in found]
-    if as_json:
-        terminal.document(rows)
-        return
-    from broadway.cli.tables import records_table  # noqa: PLC0415 - --help must not wait for it
-
-    records_table(rows, ("id", "student", "at", "count", "size", "by"))
+    print_records(rows, ("id", "student", "at", "count", "size", "by"), as_json=as_json)
 
 
 @app.command("show")

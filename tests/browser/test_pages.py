@@ -208,7 +208,8 @@ async def test_a_submission_is_handed_in_and_read_by_keyboard(world: World, walk
     await world.finish("ada", results(report(17)), stdout=LOG)
     page = await walker.window()
     await page.goto(f"{walker.base}/ui/sign-in")
-    await page.keyboard.type(world.tokens["ada"])  # the field has the focus
+    await page.wait_for_selector("[autofocus]:focus")
+    await page.keyboard.type(world.tokens["ada"])
     await page.keyboard.press("Enter")
     await page.wait_for_url("**/ui/me")
     await tab_to(page, "mp1")

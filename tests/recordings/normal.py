@@ -215,6 +215,9 @@ def _document(entry: Entry, names: _Names) -> tuple[tuple[str, ...], list[str]]:
     if entry["collection"] == "grade_entries":
         document["content"] = json.loads(zlib.decompress(_binary(document["content"])))
     shown = names.value(document)
+    for booked in shown["content"] if entry["collection"] == "grade_entries" else ():
+        if "regraded" in booked:  # stored in the order of random ids
+            booked["regraded"].sort()
     fields = [f"{key}: {json.dumps(shown[key], sort_keys=True, ensure_ascii=False)}" for key in sorted(shown)]
     return (entry["database"], entry["collection"], compact(shown["_id"])), fields
 

@@ -15,12 +15,12 @@ PREFLIGHT = {
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a failure
-    """A refusal of a request; the client gets the message."""
+    """A refusal of a request; the client gets the message, and the seconds after which to try again."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, *, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.status = status
-        self.headers: dict[str, str] = {}
+        self.headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
 
 
 def success(data: Any = None) -> Response:

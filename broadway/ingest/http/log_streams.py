@@ -16,7 +16,7 @@ from broadway.ingest.live.logs import Reader, TooManyReadersError
 from broadway.ingest.reads.waiting import Place, queue_view
 from broadway.ports import StoreError
 
-RETRY_AFTER = "10"  # seconds
+RETRY_AFTER = 10  # seconds
 PLACE_INTERVAL = 3.0  # seconds between two looks at the place of a job that waits
 
 
@@ -39,9 +39,7 @@ def demand_room(deps: Deps, job: Job) -> None:
         Refused: 503, this process serves too many logs.
     """
     if not deps.live_logs.has_room(job):
-        full = Refused(503, str(TooManyReadersError()))
-        full.headers["Retry-After"] = RETRY_AFTER
-        raise full
+        raise Refused(503, str(TooManyReadersError()), retry_after=RETRY_AFTER)
 
 
 @dataclass(slots=True)

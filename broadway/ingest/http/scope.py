@@ -1,4 +1,4 @@
-"""The run, job, hook, delivery or grader in a request's path, after the request is admitted.
+"""The run, job, hook, delivery, regrade or grader in a request's path, after the request is admitted.
 
 An object of another course gets the same answer as one that does not exist.
 """
@@ -8,6 +8,7 @@ from starlette.requests import Request
 from broadway.domain.access import Kind
 from broadway.domain.grader import Grader
 from broadway.domain.job import Job
+from broadway.domain.regrade import Regrade
 from broadway.domain.run import Run
 from broadway.domain.webhook import Delivery, Hook
 from broadway.ingest.http.answers import Refused
@@ -18,6 +19,7 @@ from broadway.lifecycle.orders import RUN_NOT_FOUND
 JOB_NOT_FOUND = "grading job with the given ID not found"
 LOG_NOT_FOUND = "grading job with the given ID not found or has not finished"
 HOOK_NOT_FOUND = "this course has no such hook"
+REGRADE_NOT_FOUND = "this course has no such regrade"
 DELIVERY_NOT_FOUND = "this hook has received no such delivery"
 
 
@@ -56,6 +58,18 @@ async def own_hook(request: Request, deps: Deps) -> Hook:
     if hook is None:
         raise Refused(404, HOOK_NOT_FOUND)
     return hook
+
+
+async def own_regrade(request: Request, deps: Deps, *, otherwise: str = REGRADE_NOT_FOUND) -> Regrade:
+    """Return the regrade in the path.
+
+    Raises:
+        Refused: 404 with the text ``otherwise``.
+    """
+    regrade = await deps.reads.regrades.one(course_of(request).id, request.path_params["regrade"])
+    if regrade is None:
+        raise Refused(404, otherwise)
+    return regrade
 
 
 async def own_delivery(request: Request, deps: Deps) -> Delivery:

@@ -3,14 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
 from typing import Any, Literal
 
 from broadway.domain.grade import GradeStatus
 from broadway.domain.grade_book import BookEntry, changed_students
+from broadway.domain.pages import NumberedPage, numbered
 from broadway.domain.status_line import StatusLine, Tone
-
-ROWS = 100  # of a page
 
 Sort = Literal["student", "points", "status"]
 STATUSES: Mapping[GradeStatus, StatusLine] = {
@@ -67,26 +65,12 @@ class GradeFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class GradeRows:
-    """One page of rows, with the numbers of all that the filter admits and of the changed ones, and counts by word."""
+class GradeRows(NumberedPage[GradeRow]):
+    """One page of rows, with the number of the changed ones and of the unsettled ones among all, and counts by word."""
 
-    items: Sequence[GradeRow]
-    count: int
-    page: int
-    pages: int
     changed: int
     unsettled: int
     statuses: Sequence[tuple[StatusLine, int]]
-
-    @property
-    def first(self) -> int:
-        """The number of the first row of the page; 0 if there is none."""
-        return (self.page - 1) * ROWS + 1 if self.items else 0
-
-    @property
-    def last(self) -> int:
-        """The number of the last row of the page."""
-        return self.first + len(self.items) - 1 if self.items else 0
 
 
 _KEYS: dict[str, Callable[[GradeRow], Any]] = {
@@ -97,7 +81,7 @@ _KEYS: dict[str, Callable[[GradeRow], Any]] = {
 
 
 def grade_rows(entries: Sequence[BookEntry], published: Sequence[BookEntry] | None, wanted: GradeFilter) -> GradeRows:
-    """Return the page of rows that a filter asks for; a page beyond the last one is the last one.
+    """Return the page of rows that a filter asks for.
 
     Nothing counts as changed while nothing is published.
     """
@@ -105,14 +89,11 @@ def grade_rows(entries: Sequence[BookEntry], published: Sequence[BookEntry] | No
     changed = set() if published is None else set(changed_students(then, now))
     rows = [GradeRow(student, now.get(student), then.get(student), student in changed) for student in now.keys() | then]
     found = sorted((row for row in rows if wanted.admits(row)), key=_KEYS[wanted.sort])
-    pages = max(1, ceil(len(found) / ROWS))
-    page = min(wanted.page, pages)
-    counts = Counter(row.status for row in rows)
+    page, counts = numbered(found, wanted.page), Counter(row.status for row in rows)
     return GradeRows(
-        items=found[(page - 1) * ROWS : page * ROWS],
-        count=len(found),
-        page=page,
-        pages=pages,
+        items=page.items,
+        count=page.count,
+        page=page.page,
         changed=len(changed),
         unsettled=sum(bool(each.grade.unsettled) for each in entries),
         statuses=sorted(counts.items(), key=lambda item: (-item[1], item[0].word)),

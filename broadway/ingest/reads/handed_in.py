@@ -12,6 +12,7 @@ from broadway.domain.marks import Marks
 from broadway.domain.submission import UPLOADS, SubmissionHead
 from broadway.domain.webhook import Delivery, DeliveryState
 from broadway.domain.work import Work, graded_attempt, work_of
+from broadway.ingest.reads.reports import stored_marks
 from broadway.ingest.reads.stores import ReportQueries
 from broadway.ingest.reads.submissions import SubmissionQueries
 
@@ -111,9 +112,7 @@ class HandedInReads:
         """Return the marks of an attempt; an earlier version stored its report only."""
         if attempt.marks is not None:
             return attempt.marks
-        stored = await self.reports.of_execution(job_id, attempt.execution_id)
-        report = max(stored, key=lambda each: each.stage).reported.report if stored else None
-        return Marks.of(report) if report else Marks()
+        return await stored_marks(self.reports, job_id, attempt.execution_id)
 
 
 def waiting(found: Iterable[HandedInWork]) -> list[Work]:

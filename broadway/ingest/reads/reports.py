@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from broadway.domain.earlier_scores import report_of
 from broadway.domain.job import Job
+from broadway.domain.marks import Marks
 from broadway.domain.originals import OriginalFile, Reported, StageReport
 from broadway.domain.result import REPORT, Scores
 from broadway.domain.visibility import Role, Standing, VisibleReport, visible
@@ -28,6 +29,11 @@ class ShownReport:
     seen: VisibleReport | None
     problem: str
     files: Sequence[OriginalFile]
+
+    @property
+    def log_stage(self) -> int | None:
+        """The stage whose log the report shows to its reader, or None."""
+        return self.stage if self.seen and self.seen.shows_log else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,13 @@ class ReportReads:
         if not job.is_terminal or attempt not in (None, job.execution_id):
             return None
         return of_results(job)
+
+
+async def stored_marks(reports: ReportQueries, job_id: str, execution_id: str) -> Marks:
+    """Return the marks of an execution's last report, for attempts that an earlier version stored without marks."""
+    stored = await reports.of_execution(job_id, execution_id)
+    last = max(stored, key=lambda each: each.stage, default=None)
+    return Marks.of(last.reported.report) if last and last.reported.report else Marks()
 
 
 def shown_to(found: StageReport, role: Role, standing: Standing) -> ShownReport:

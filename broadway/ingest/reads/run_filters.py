@@ -4,15 +4,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from math import ceil
 from typing import Any, Literal
 
 from broadway.domain.job import JobState, Phase
+from broadway.domain.pages import NumberedPage, numbered
 from broadway.domain.report import shown
 from broadway.domain.status_line import Tone
 from broadway.ingest.reads.run_tables import RunRow
 
-ROWS = 100  # of a page
 BARS = 20  # of a histogram
 MOST_TESTS = 5  # that fail most
 MOST_CAUSES = 10
@@ -54,32 +53,9 @@ class Filter:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """One page of rows: their number, those of all pages, and the first and the last one's number."""
-
-    items: Sequence[RunRow]
-    count: int
-    page: int
-    pages: int
-
-    @property
-    def first(self) -> int:
-        """The number of the first row of the page; 0 if there is none."""
-        return (self.page - 1) * ROWS + 1 if self.items else 0
-
-    @property
-    def last(self) -> int:
-        """The number of the last row of the page."""
-        return self.first + len(self.items) - 1 if self.items else 0
-
-
-def rows_of(rows: Sequence[RunRow], wanted: Filter) -> Rows:
-    """Return the page of rows that a filter asks for; a page beyond the last one is the last one."""
-    found = sorted((row for row in rows if wanted.admits(row)), key=_KEYS[wanted.sort])
-    pages = max(1, ceil(len(found) / ROWS))
-    page = min(wanted.page, pages)
-    return Rows(found[(page - 1) * ROWS : page * ROWS], len(found), page, pages)
+def rows_of(rows: Sequence[RunRow], wanted: Filter) -> NumberedPage[RunRow]:
+    """Return the page of rows that a filter asks for."""
+    return numbered(sorted((row for row in rows if wanted.admits(row)), key=_KEYS[wanted.sort]), wanted.page)
 
 
 @dataclass(frozen=True, slots=True)

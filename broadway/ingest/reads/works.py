@@ -9,12 +9,12 @@ from typing import Protocol
 from broadway.domain.assignment_settings import AssignmentSettings, Start
 from broadway.domain.handed_in import HandedIn
 from broadway.domain.job import Job, Outcome, Phase
-from broadway.domain.marks import Marks
 from broadway.domain.results_of_work import Among, Graded, Receipt, Result, graded, unlike_works
 from broadway.domain.run import job_id
 from broadway.domain.submission import UPLOADS
 from broadway.domain.webhook import Delivery, DeliveryState, delivery_key
 from broadway.domain.work import OWN, graded_attempt
+from broadway.ingest.reads.reports import stored_marks
 from broadway.ingest.reads.stores import ReportQueries
 from broadway.lifecycle.stores import JobsById
 
@@ -113,12 +113,7 @@ class WorkReads:
         """Return a result with the marks of its report if they were not stored with it."""
         if result.outcome not in OWN or result.execution is None:
             return result
-        return replace(result, marks=await self._marks(result.job, result.execution))
-
-    async def _marks(self, job: str, execution: str) -> Marks:
-        stored = await self.reports.of_execution(job, execution)
-        last = max(stored, key=lambda each: each.stage, default=None)
-        return Marks.of(last.reported.report) if last and last.reported.report else Marks()
+        return replace(result, marks=await stored_marks(self.reports, result.job, result.execution))
 
     async def _by_deliveries(self, course: str, assignment: str, missing: Sequence[Receipt]) -> list[Result]:
         """Return the results of uploads whose jobs do not name them: of jobs or outcomes of an earlier version.

@@ -245,8 +245,7 @@ async def lines_of(
     deps: Deps, own: Own, attempt: Attempt | None, shown: ShownReport | None
 ) -> tuple[Sequence[tuple[int, LogLine]] | None, str]:
     """Return the numbered lines that a reader may see, or None, and the grader's messages."""
-    open_stage = shown.stage if shown and shown.seen and shown.seen.shows_log else None
-    seen = logs_seen(own.stages, open_stage)
+    seen = logs_seen(own.stages, shown.log_stage if shown else None)
     if own.role is Role.STUDENT and not seen:
         return None, ""
     reads = deps.reads.jobs

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from functools import partial
 from secrets import token_hex
 from typing import Any
 from urllib.parse import urlencode
@@ -11,10 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.domain.comparison import Category
+from broadway.domain.pages import ROWS, pages_of
 from broadway.domain.regrade import Publish, Regrade, RegradeOrder, RegradeState, Select
 from broadway.domain.regrade_diff import Diff, Row
 from broadway.domain.status_line import StatusLine, Tone
 from broadway.ingest.commands.regrade import RegradePublication
+from broadway.ingest.http import scope
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of
 from broadway.ingest.http.bodies import check
@@ -27,7 +29,6 @@ from broadway.ingest.ui.grades import MAX_FORM, key_in
 from broadway.ingest.ui.templating import page
 from broadway.messages.resources.regrades import RegradePublish, RegradeStart
 
-ROWS = 100  # on one page
 MOST_ASSIGNMENTS = 100
 LATEST = 5  # regrades of each assignment
 WAITS = (RegradeState.DRAFT, RegradeState.RUNNING)
@@ -100,7 +101,7 @@ class RegradePage:
     @property
     def pages(self) -> int:
         """The number of pages of rows."""
-        return max(1, ceil(len(self.wanted) / ROWS))
+        return pages_of(len(self.wanted))
 
     @property
     def rows(self) -> Sequence[tuple[Row, StatusLine]]:
@@ -114,16 +115,7 @@ class RegradePage:
         return f"?{urlencode({name: value for name, value in given.items() if value})}"
 
 
-async def own_regrade(request: Request, deps: Deps) -> Regrade:
-    """Return the regrade in the path.
-
-    Raises:
-        Refused: 404.
-    """
-    found = await deps.reads.regrades.one(course_of(request).id, request.path_params["regrade"])
-    if found is None:
-        raise Refused(404, NOTHING_HERE)
-    return found
+own_regrade = partial(scope.own_regrade, otherwise=NOTHING_HERE)
 
 
 async def page_of(request: Request, deps: Deps) -> RegradePage:

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broadway.domain.pages import NumberedPage
 from broadway.domain.progress import RunProgress
 from broadway.domain.run import NothingToDoError, Run, RunState
 from broadway.domain.status_line import StatusLine, Tone
@@ -16,8 +17,8 @@ from broadway.ingest.http.auth import course_of
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, Load, takes
 from broadway.ingest.http.scope import own_run
-from broadway.ingest.reads.run_filters import Filter, Rows, Sort, Summary, rows_of, summary_of, words_of_filter
-from broadway.ingest.reads.run_tables import RunTable
+from broadway.ingest.reads.run_filters import Filter, Sort, Summary, rows_of, summary_of, words_of_filter
+from broadway.ingest.reads.run_tables import RunRow, RunTable
 from broadway.ingest.ui.charts import columns, count_bars
 from broadway.ingest.ui.endpoint import NOTHING_HERE, redirected
 from broadway.ingest.ui.forms import form_of
@@ -33,7 +34,7 @@ class RunPage:
 
     table: RunTable
     summary: Summary
-    rows: Rows
+    rows: NumberedPage[RunRow]
     wanted: Filter
     status: StatusLine
     bars: Any

@@ -94,5 +94,4 @@ async def _seen(deps: Deps, job: Job, attempt: str | None, student: str) -> froz
     stages = (await deps.reads.jobs.with_stages(job)).stages
     standing = await deps.reads.standings.of_report(job.course, job.assignment, student)
     shown = await deps.reads.reports.shown(job, attempt, Role.STUDENT, standing)
-    open_stage = shown.stage if shown and shown.seen and shown.seen.shows_log else None
-    return logs_seen(stages, open_stage)
+    return logs_seen(stages, shown.log_stage if shown else None)

@@ -18,6 +18,7 @@ from broadway.ingest.http.bodies import Nothing, idempotency_key, read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.representations import CONDITION, unchanged
 from broadway.ingest.http.rights import Load, nothing
+from broadway.ingest.http.scope import own_regrade
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
 from broadway.ingest.v2.views.regrades import regrade_row, regrade_summary, regrade_view
 from broadway.messages.resources.base import Page
@@ -29,7 +30,6 @@ from broadway.messages.resources.regrades import (
     RegradeView,
 )
 
-NOT_FOUND = "this course has no such regrade"
 NOT_READY = "the jobs of the regrade have not ended"
 _KEYS = {"Idempotency-Key": "the client's name for this order: repeated requests with it are one"}
 _COMPARED = (RegradeState.READY, RegradeState.STALE, RegradeState.PUBLISHED)
@@ -43,7 +43,7 @@ class RowsQuery(PageQuery):
 
 async def _before(request: Request, deps: Deps) -> Any:
     """Return the present state of the regrade."""
-    return regrade_summary(await _own(request, deps)).model_dump(mode="json")
+    return regrade_summary(await own_regrade(request, deps)).model_dump(mode="json")
 
 
 @operation(
@@ -83,14 +83,14 @@ async def list_regrades(request: Request, deps: Deps) -> Response:
 @operation(RegradeView, also={304: None}, headers=CONDITION, load=Load.LARGE)
 async def show(request: Request, deps: Deps) -> Response:
     """Get a regrade with its progress and, once its jobs have ended, the number of students of each category."""
-    view = await _view(await _own(request, deps), deps)
+    view = await _view(await own_regrade(request, deps), deps)
     return unchanged(request, answered(view))
 
 
 @operation(Page[RegradeRow], query=RowsQuery, refusals=(409,), load=Load.LARGE)
 async def list_rows(request: Request, deps: Deps) -> Response:
     """List the students of a regrade with the old and the new grade, the worst category first."""
-    query, regrade = query_of(request, RowsQuery), await _own(request, deps)
+    query, regrade = query_of(request, RowsQuery), await own_regrade(request, deps)
     if regrade.state not in _COMPARED:
         raise Refused(409, NOT_READY)
     reads = deps.reads.regrades
@@ -109,7 +109,7 @@ async def refresh(request: Request, deps: Deps) -> Response:
 
     The others are compared with the version that is published now.
     """
-    regrade = await _own(request, deps)
+    regrade = await own_regrade(request, deps)
     await read(request, Nothing, limit=deps.settings.max_body_size, optional=True)
     return answered(await _view(await deps.grades.regrades.refresh(regrade), deps))
 
@@ -121,7 +121,7 @@ async def publish(request: Request, deps: Deps) -> Response:
     409: it is not ready, it is stale, the infrastructure failed with some submissions, or another version was published
     meanwhile. A regrade that was published and taken back may be published again.
     """
-    regrade = await _own(request, deps)
+    regrade = await own_regrade(request, deps)
     body = await read(request, RegradePublish, limit=deps.settings.max_body_size)
     order = RegradePublication(
         publish=Publish(body.publish),
@@ -138,21 +138,9 @@ async def publish(request: Request, deps: Deps) -> Response:
 @operation(RegradeView, body=Nothing, is_body_optional=True, refusals=(409,), before=_before)
 async def discard(request: Request, deps: Deps) -> Response:
     """Discard a regrade: cancel its jobs, and remove its reports and logs. The grade book stays as it is."""
-    regrade = await _own(request, deps)
+    regrade = await own_regrade(request, deps)
     await read(request, Nothing, limit=deps.settings.max_body_size, optional=True)
     return answered(await _view(await deps.grades.regrades.discard(regrade, by=principal_of(request).name), deps))
-
-
-async def _own(request: Request, deps: Deps) -> Regrade:
-    """Return the regrade in the path.
-
-    Raises:
-        Refused: 404.
-    """
-    regrade = await deps.reads.regrades.one(course_of(request).id, request.path_params["regrade"])
-    if regrade is None:
-        raise Refused(404, NOT_FOUND)
-    return regrade
 
 
 async def _diff(regrade: Regrade, deps: Deps) -> Diff | None:

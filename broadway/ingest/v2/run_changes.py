@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from broadway.domain.progress import RunProgress
+from broadway.domain.progress import JobProgress, RunProgress
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of
 from broadway.ingest.http.deps import Deps
@@ -21,7 +21,7 @@ from broadway.ingest.v2.openapi import operation, query_of
 from broadway.ingest.v2.views.runs import run_detail
 
 FULL = "too many runs are being watched; try again later, or poll the run"
-RETRY_AFTER = "10"  # seconds
+RETRY_AFTER = 10  # seconds
 
 
 class ChangesQuery(BaseModel):
@@ -47,9 +47,7 @@ async def stream(request: Request, deps: Deps) -> Response:
     run = await own_run(request, deps, missing=404)
     known = query_of(request, ChangesQuery).after or request.headers.get("last-event-id") or ""
     if not deps.run_changes.has_room(run.id):
-        full = Refused(503, FULL)
-        full.headers["Retry-After"] = RETRY_AFTER
-        raise full
+        raise Refused(503, FULL, retry_after=RETRY_AFTER)
     course = course_of(request).id
     return EventStream(lambda: _source(deps, course, run.id, known))
 
@@ -77,11 +75,10 @@ def _event(change: RunChange) -> bytes:
 
 
 def _data(progress: RunProgress, changed: tuple[str, ...] | None) -> bytes:
-    some = None if changed is None else frozenset(changed)
-    jobs = some and [
-        {"id": job.id, "phase": job.phase, "state": job.state, "outcome": job.outcome}
-        for job in progress.jobs
-        if job.id in some
-    ]
-    rest = json.dumps([] if some == frozenset() else jobs)
-    return f'{{"run":{run_detail(progress).model_dump_json()},"jobs":{rest}}}'.encode()
+    some = frozenset(changed or ())
+    jobs = None if changed is None else [_job(job) for job in progress.jobs if job.id in some]
+    return f'{{"run":{run_detail(progress).model_dump_json()},"jobs":{json.dumps(jobs)}}}'.encode()
+
+
+def _job(job: JobProgress) -> dict[str, str | None]:
+    return {"id": job.id, "phase": job.phase, "state": job.state, "outcome": job.outcome}

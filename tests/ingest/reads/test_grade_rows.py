@@ -6,7 +6,8 @@ import pytest
 
 from broadway.domain.grade import Grade, GradeStatus
 from broadway.domain.grade_book import BookEntry
-from broadway.ingest.reads.grade_rows import ROWS, GradeFilter, grade_rows
+from broadway.domain.pages import ROWS
+from broadway.ingest.reads.grade_rows import GradeFilter, grade_rows
 
 
 def entry(student: str, points: str | None = None, status: GradeStatus = GradeStatus.GRADED) -> BookEntry:

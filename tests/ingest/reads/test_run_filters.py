@@ -6,8 +6,9 @@ from decimal import Decimal
 import pytest
 
 from broadway.domain.job import JobState, Phase
+from broadway.domain.pages import ROWS
 from broadway.domain.status_line import StatusLine, Tone
-from broadway.ingest.reads.run_filters import ROWS, Filter, Sort, rows_of, summary_of, words_of_filter
+from broadway.ingest.reads.run_filters import Filter, Sort, rows_of, summary_of, words_of_filter
 from broadway.ingest.reads.run_tables import RunRow
 
 GRADED = StatusLine(Tone.GOOD, "graded")
