@@ -83,7 +83,7 @@ def list_courses(*, token: OperatorToken = None, server: Server = LOCAL, as_json
     """List all courses, for operators: weight, limit and pool."""
     with operator(server, token) as api:
         found = [course.model_dump(mode="json") for course in api.courses()]
-    _show(found, ("id", "weight", "concurrency", "pool"), as_json=as_json)
+    print_records(found, ("id", "weight", "concurrency", "pool"), as_json=as_json)
 
 
 @course_tokens.command("add")

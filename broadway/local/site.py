@@ -29,7 +29,7 @@ def keep(directory: Path, variables: Mapping[str, str]) -> Path:
 def adopt(environment: MutableMapping[str, str] = os.environ) -> None:
     """Add the variables of the `broadway up` in BROADWAY_UP, or else below this directory, to an environment.
 
-    An environment that has an address or a token of a deployment stays as it is, so that none is sent to another one.
+    An environment that has an address or a token of a deployment stays as it is: its token goes to its own address.
     A file of another user, or one that others may read, is ignored.
     """
     if any(name in environment or name + _IN_FILE in environment for name in _ADDRESSES):

@@ -26,7 +26,7 @@ class _Armed:
 
 
 def arm(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Report to the supervisor that the environment names, from now on; to none if it names none.
+    """Report to the supervisor that the environment names from now on, if it names one.
 
     Children must not report in this process's name, and crun would hand the socket to a container: the variables are
     removed from the environment.
