@@ -12,7 +12,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def kept_ports(file: Path, names: Sequence[str], say: Callable[[str], None]) -> list[int]:
-    """Return a port for each name: that of the earlier starts, or a free one at the first start or if it is in use now."""
+    """Return a port for each name: its earlier one, or a free one at the first start or if that is in use."""
     earlier = _read(file)
     fresh = iter(free_ports(len(names)))
     ports = {}
