@@ -18,6 +18,7 @@ from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.limits import Limits
+from broadway.ingest.commands.openid import OpenIdSignIn
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
@@ -81,6 +82,7 @@ class Deps:
     pools: Pools
     courses: CourseSettings
     grader_orders: GraderOrders
+    openid: OpenIdSignIn | None = None
     is_stopping: bool = False
     run_changes: RunChanges = field(init=False)
 

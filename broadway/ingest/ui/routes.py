@@ -18,6 +18,7 @@ from broadway.ingest.ui import (
     jobs,
     live,
     logs,
+    openid,
     operators,
     regrades,
     runs,
@@ -53,6 +54,9 @@ async def nowhere(_: Request, __: Deps) -> Response:
 PAGES: Mapping[str, Mapping[str, Handler]] = {
     "/ui": {"GET": courses.home},
     "/ui/sign-in": {"GET": sign_in.show, "POST": sign_in.begin},
+    "/ui/openid": {"GET": openid.begin},
+    "/ui/openid/back": {"GET": openid.finish},
+    "/ui/roles": {"GET": openid.list_roles, "POST": openid.change_role},
     "/ui/sign-out": {"POST": sign_in.end},
     "/ui/sessions": {"GET": sign_in.list_sessions},
     "/ui/sessions/{session:id}/end": {"POST": sign_in.end_session},
