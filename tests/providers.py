@@ -81,6 +81,11 @@ class Provider:
         self._codes[code] = asked
         return code
 
+    def begin(self) -> None:
+        """Be an honest provider that knows nobody."""
+        self.claims, self.more, self.sign, self.is_down = {}, None, None, False
+        self.in_token = self.in_description = as_it_is
+
     def signed(self, claims: dict[str, Any]) -> str:
         return jwt.encode({"alg": "RS256", "kid": self.key.kid}, claims, self.key)
 
