@@ -149,6 +149,18 @@ class SignIn:
         await self.end(found)
         return True
 
+    async def of_course(self, course: str, *, limit: int) -> list[PageSession]:
+        """Return the latest open sessions of a course, of its staff and its students."""
+        return await self.sessions.open(None, (course,), "", self.now(), limit=limit)
+
+    async def end_of_course(self, course: str, identity: str) -> bool:
+        """End one of the listed sessions of a course; return False if there is no such session."""
+        found = next((each for each in await self.of_course(course, limit=MOST_LISTED) if each.id == identity), None)
+        if found is None:
+            return False
+        await self.end(found)
+        return True
+
     async def _is_backed(self, session: PageSession, now: datetime) -> bool:
         """Return whether the handed-out token behind a session, if any, is still valid."""
         if not session.origin:
