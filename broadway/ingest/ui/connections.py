@@ -19,6 +19,7 @@ from broadway.ingest.http.auth import course_of
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, nothing, takes
 from broadway.ingest.http.scope import own_delivery, own_hook
+from broadway.ingest.ui.beside import actions_on
 from broadway.ingest.ui.endpoint import NOTHING_HERE, redirected
 from broadway.ingest.ui.forms import form_of, number_in
 from broadway.ingest.ui.templating import page
@@ -87,7 +88,15 @@ async def show_hook(request: Request, deps: Deps) -> Response:
         found = await deps.reads.hooks.latest(hook, after=None, limit=ROWS, state=state)
     shown = [(each, RECEIVED[each.state]) for each in found.items]
     return page(
-        request, "hook.html", course=hook.course, hook=hook, shown=shown, next=found.next, state=state, words=RECEIVED
+        request,
+        "hook.html",
+        course=hook.course,
+        hook=hook,
+        shown=shown,
+        next=found.next,
+        state=state,
+        words=RECEIVED,
+        actions=await actions_on(deps, hook.course, "hook", hook.name),
     )
 
 
@@ -134,6 +143,7 @@ async def show_callback(request: Request, deps: Deps) -> Response:
         state=state,
         words=SENT,
         days=KEPT_DAYS,
+        actions=await actions_on(deps, endpoint.course, "callback", endpoint.name),
     )
 
 

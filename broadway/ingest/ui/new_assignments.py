@@ -22,6 +22,7 @@ from broadway.ingest.http.bodies import InvalidBodyError, parse
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, Load, nothing, takes
 from broadway.ingest.http.uploads import MULTIPART, uploaded
+from broadway.ingest.ui.beside import Actions, actions_on
 from broadway.ingest.ui.endpoint import NOTHING_HERE, redirected, visitor
 from broadway.ingest.ui.forms import form_of
 from broadway.ingest.ui.refused_forms import shown_again
@@ -147,6 +148,7 @@ class RosterPage:
     course: str
     assignment: str
     roster: Roster | None
+    actions: Actions
 
     @property
     def base(self) -> str:
@@ -164,7 +166,8 @@ async def _roster_page(request: Request, deps: Deps) -> RosterPage:
     course, name = course_of(request).id, request.path_params["assignment"]
     if await deps.reads.assignments.config(course, name) is None:
         raise Refused(404, NOTHING_HERE)
-    return RosterPage(course, name, await deps.reads.assignments.roster(course, name))
+    roster = await deps.reads.assignments.roster(course, name)
+    return RosterPage(course, name, roster, await actions_on(deps, course, "roster", name))
 
 
 def _roster_form(request: Request, view: RosterPage, *, problems: Sequence[str] = (), status: int = 200) -> Response:

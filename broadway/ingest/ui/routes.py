@@ -114,6 +114,7 @@ PAGES: Mapping[str, Mapping[str, Handler]] = {
     _STUDENT: {"GET": students.home_for_staff},
     f"{_STUDENT}/a/{{assignment:id}}": {"GET": students.assignment_for_staff},
     "/ui/ops": {"GET": operators.show},
+    "/ui/ops/audit": {"GET": audit.show_all},
     "/ui/ops/courses": {"GET": all_courses.show, "POST": all_courses.add},
     "/ui/ops/live": {"GET": operators.live},
     "/ui/ops/graders/{grader:id}/{order:id}": {"POST": operators.order},

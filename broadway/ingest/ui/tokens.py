@@ -18,6 +18,7 @@ from broadway.ingest.http.auth import course_of, principal_of
 from broadway.ingest.http.bodies import check
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, nothing, takes
+from broadway.ingest.ui.beside import Actions, actions_on
 from broadway.ingest.ui.endpoint import redirected, visitor
 from broadway.ingest.ui.forms import form_of, number_in
 from broadway.ingest.ui.refused_forms import shown_again
@@ -41,6 +42,7 @@ class TokensPage:
     sessions: Sequence[PageSession]
     student: str
     now: datetime
+    actions: Actions
 
     @property
     def base(self) -> str:
@@ -77,6 +79,7 @@ async def _view(request: Request, deps: Deps) -> TokensPage:
         sessions=await deps.sign_in.of_course(course.id, limit=ROWS),
         student=student,
         now=datetime.now(UTC),
+        actions=await actions_on(deps, course.id, "tokens"),
     )
 
 
