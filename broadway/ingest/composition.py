@@ -103,7 +103,6 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
     """Return the parts of the API that its handlers need."""
     store, base = opened.store, _basis(settings, opened, later=later, answer_within=answer_within)
     limits, orders, receiver, standings = base.limits, base.orders, base.receiver, base.standings
-    sign_in = SignIn(store.page_sessions, store.access_tokens, PersonalLinks(store.access_tokens))
     return Deps(
         settings=settings,
         limits=limits,
@@ -119,8 +118,8 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         authenticator=_authenticator(settings, opened, base.admission),
         auditor=Auditor(opened.shared.audit, later),
         tokens=TokenSettings(store.access_tokens, store.rosters),
-        sign_in=sign_in,
-        openid=openid_of(settings, store, opened.shared.courses, sign_in),
+        sign_in=base.sign_in,
+        openid=openid_of(settings, store, opened.shared.courses, base.sign_in),
         reads=_reads(opened, base),
         registration=Registration(store.assignments, limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings, store.rosters),
@@ -163,6 +162,7 @@ class _Basis:
     receiver: Receiver
     gateway: Gateway
     admission: Admission
+    sign_in: SignIn
 
 
 def _basis(settings: IngestSettings, opened: Opened, *, later: Later, answer_within: float) -> _Basis:
@@ -185,6 +185,7 @@ def _basis(settings: IngestSettings, opened: Opened, *, later: Later, answer_wit
         receiver=_receiver(opened, decider, limits, later, answer_within=answer_within),
         gateway=_gateway(settings, store=store, rabbit=rabbit, later=later),
         admission=Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings)),
+        sign_in=SignIn(store.page_sessions, store.access_tokens, PersonalLinks(store.access_tokens)),
     )
 
 
