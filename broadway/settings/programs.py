@@ -18,7 +18,7 @@ from broadway.runtime.tls import trust
 from broadway.settings.callbacks import CallbackSettings
 from broadway.settings.http import HttpSettings, Networks
 from broadway.settings.places import Place
-from broadway.settings.sections import LogSettings, MongoSettings
+from broadway.settings.sections import LogSettings, MongoSettings, TraceSettings
 from broadway.settings.setting_names import ENV_PREFIX, Names
 from broadway.settings.values import MAX_TEXT, AmqpUrl, HeaderToken, HttpUrl, PoolNames, check_address
 
@@ -77,6 +77,7 @@ class ServiceSettings(_Settings):
         default=SecretStr("amqp://guest:guest@localhost:5672/"), description="address of the broker for services"
     )
     mongodb: MongoSettings = MongoSettings()
+    trace: TraceSettings = TraceSettings()
     heartbeat_interval: int = Field(default=10, ge=1, le=3600, description="seconds between two heartbeats of a grader")
     max_attempts: int = Field(
         default=3, ge=1, le=100, description="attempts of a job before it ends as an infrastructure error"
