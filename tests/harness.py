@@ -264,9 +264,14 @@ class Command:
 
 async def broadway(*arguments: str, **environment: str) -> Command:
     """Run `broadway ...` in its own process."""
+    return await module("broadway", *arguments, **environment)
+
+
+async def module(name: str, *arguments: str, **environment: str) -> Command:
+    """Run `python -m NAME ...` in its own process, with further variables."""
     with TemporaryFile() as stdout, TemporaryFile() as stderr:
         process = await fork_server().start(
-            ("-m", "broadway", *arguments),
+            ("-m", name, *arguments),
             environment={**os.environ, **environment},
             directory=Path.cwd(),
             stdout=stdout,
