@@ -103,7 +103,7 @@ class Client:
     @classmethod
     @contextlib.asynccontextmanager
     async def connect(cls, url: str) -> AsyncIterator[Self]:
-        async with httpx2.AsyncClient(base_url=url, timeout=30) as http:
+        async with httpx2.AsyncClient(base_url=url, timeout=PATIENCE) as http:
             yield cls(http)
 
     async def is_ready(self) -> bool:

@@ -148,7 +148,7 @@ async def generated(document: Path, url: str, token: str, *options: str, **envir
         *(Path(sys.executable).with_name("schemathesis"), "run", str(document), f"--url={url}"),
         *(f"--header=Authorization: Bearer {token}", f"--checks={CHECKS}", f"--phases={PHASES}", "--seed=1"),
         *("--no-color", "--generation-database=none", "--suppress-health-check=all", "--warnings=off"),
-        *("--request-timeout=20", *options),
+        *("--request-timeout=60", *options),
         cwd=document.parent,
         env={**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONPATH": str(Path(__file__).parents[1]), **environment},
         stdout=asyncio.subprocess.PIPE,
