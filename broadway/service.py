@@ -23,11 +23,11 @@ from structlog.typing import EventDict, ExcInfo, Processor
 from broadway.ports import PublishError
 from broadway.rabbit.client import Rabbit
 from broadway.rabbit.connecting import BrokerUnreachableError, UntrustedError
-from broadway.runtime import crashpoints, fault_history, supervision
+from broadway.runtime import crashpoints, disks, fault_history, supervision
 from broadway.runtime.cancellation import cancellations, end
 from broadway.runtime.visible import visible
 from broadway.settings.loading import EX_CONFIG
-from broadway.settings.places import unusable_places
+from broadway.settings.places import directories, unusable_places
 from broadway.settings.programs import GraderSettings, ServiceSettings
 from broadway.settings.sections import LogSettings
 
@@ -74,6 +74,7 @@ def run(main: Main, *, service: str, settings: ServiceSettings | GraderSettings)
     crashpoints.arm(os.environ)
     fault_history.arm(os.environ)
     supervision.arm()
+    disks.watch(directories(settings))
     try:
         with _metrics_endpoint(settings):
             uvloop.run(_supervised(main))
