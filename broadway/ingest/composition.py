@@ -16,6 +16,7 @@ from broadway.ingest.commands.backlogs import Backlogs
 from broadway.ingest.commands.callbacks import Callbacks
 from broadway.ingest.commands.courses import CourseSettings
 from broadway.ingest.commands.decide import Decider
+from broadway.ingest.commands.forget_graders import ForgottenGraders
 from broadway.ingest.commands.grade_submissions import GradingStarts, HooksAndUploads
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
@@ -27,6 +28,7 @@ from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
+from broadway.ingest.commands.retry_letters import LetterRetries
 from broadway.ingest.commands.sign_in import SignIn
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.stores import HandInRules
@@ -129,13 +131,15 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         starts=_starts(store, base),
         grades=grade_commands(store, limits, standings, orders, base.announcements),
         orders=orders,
-        reruns=Reruns(orders, store.assignments, limits, store.courses),
+        reruns=base.reruns,
+        letter_retries=LetterRetries(store.dead_letters, store.jobs, store.runs, base.reruns),
         receiver=receiver,
         admission=base.admission,
         join_tokens=JoinTokens(store.access_tokens),
         pools=pools_of(store),
         courses=CourseSettings(store.courses, opened.rabbit),
         joins=_joins(settings, opened, base.admission),
+        forgotten_graders=ForgottenGraders(store.graders, store.jobs, opened.accounts),
         grader_orders=GraderOrders(store.graders, base.announcements, opened.accounts, base.gateway.sessions),
     )
 
@@ -154,6 +158,7 @@ class _Basis:
     shares: ReadShares
     announcements: Announcements
     orders: Orders
+    reruns: Reruns
     new_runs: NewRuns
     grades: GradeReads
     standings: StandingReads
@@ -176,6 +181,7 @@ def _basis(settings: IngestSettings, opened: Opened, *, later: Later, answer_wit
         shares=ReadShares.of(settings.http),
         announcements=announcements,
         orders=orders,
+        reruns=Reruns(orders, store.assignments, limits, store.courses),
         new_runs=new_runs,
         grades=grades,
         standings=standings,

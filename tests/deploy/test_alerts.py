@@ -1,4 +1,4 @@
-"""The alert rules, the dashboard and the config of Prometheus in deploy/: valid, complete, and about present metrics."""
+"""The alert rules, the dashboard and the config of Prometheus in deploy/: valid, complete, and about our metrics."""
 
 import json
 import re
