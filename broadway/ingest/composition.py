@@ -103,10 +103,9 @@ class Opened:
 def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_within: float) -> Deps:
     """Return the parts of the API that its handlers need."""
     store, base = opened.store, _basis(settings, opened, later=later, answer_within=answer_within)
-    limits, orders, receiver, standings = base.limits, base.orders, base.receiver, base.standings
     return Deps(
         settings=settings,
-        limits=limits,
+        limits=base.limits,
         store=store,
         rabbit=opened.rabbit,
         announcements=base.announcements,
@@ -121,19 +120,19 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         tokens=TokenSettings(store.access_tokens, store.rosters),
         sign_in=SignIn(store.page_sessions, store.access_tokens, PersonalLinks(store.access_tokens)),
         reads=_reads(opened, base),
-        registration=Registration(store.assignments, limits),
+        registration=Registration(store.assignments, base.limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings, store.rosters),
-        uploads=_uploads(settings, opened, limits, receiver, standings),
+        uploads=_uploads(settings, opened, base.limits, base.receiver, base.standings),
         artifacts=_artifacts(settings, store),
         submission_removal=SubmissionRemoval(store.submissions, store.stored_bytes),
-        hook_settings=HookSettings(store.hooks, store.rosters, limits, store.assignment_settings),
+        hook_settings=HookSettings(store.hooks, store.rosters, base.limits, store.assignment_settings),
         callbacks=_callbacks(settings, store),
         starts=_starts(store, base),
-        grades=grade_commands(store, limits, standings, orders, base.announcements),
-        orders=orders,
+        grades=grade_commands(store, base.limits, base.standings, base.orders, base.announcements),
+        orders=base.orders,
         reruns=base.reruns,
         letter_retries=LetterRetries(store.dead_letters, store.jobs, store.runs, base.reruns),
-        receiver=receiver,
+        receiver=base.receiver,
         admission=base.admission,
         join_tokens=JoinTokens(store.access_tokens),
         pools=pools_of(store),

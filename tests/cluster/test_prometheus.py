@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from harness import METRICS_TOKEN, Client, Place, free_port, stage, until
 from processes import CLUSTER_TOKEN, OPERATOR_TOKEN, QUICK_DISPATCHER, Processes, processes
 from pushes import push, signature
 from receivers import Receiver
-from ruamel.yaml import YAML
+from watching import Prometheus, command, configure
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 COURSE, SECRET = "cs241", "a-secret-of-this-hook"
@@ -29,46 +30,10 @@ class Watched:
     """A deployment as processes, the Prometheus that watches it, and the grader's directory."""
 
     api: Client
-    prometheus: httpx2.AsyncClient
+    prometheus: Prometheus
     programs: Processes
     grader: Path
     receiver: Receiver
-
-    async def are_targets_up(self) -> bool:
-        try:
-            if (await self.prometheus.get("/-/ready")).is_error:
-                return False
-        except httpx2.TransportError:
-            return False
-        return len(await self.query('up{job=~"broadway.*"} == 1')) == TARGETS
-
-    async def query(self, expression: str) -> list[dict[str, Any]]:
-        """Return the series of an expression's present value."""
-        answer = await self.prometheus.get("/api/v1/query", params={"query": expression})
-        assert answer.status_code == httpx2.codes.OK, answer.text
-        found: list[dict[str, Any]] = answer.json()["data"]["result"]
-        return found
-
-    async def firing(self, alert: str) -> list[dict[str, Any]]:
-        alerts = (await self.prometheus.get("/api/v1/alerts")).json()["data"]["alerts"]
-        return [each for each in alerts if each["labels"]["alertname"] == alert and each["state"] == "firing"]
-
-
-def configure(directory: Path, *, api: int, grader: int) -> Path:
-    """Write the config of deploy/ with the targets, the token and the short intervals of this test."""
-    yaml = YAML(typ="safe", pure=True)
-    config = yaml.load(DEPLOY / "prometheus" / "prometheus.yml")
-    rules = yaml.load(DEPLOY / "prometheus" / "broadway.rules.yml")
-    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    programs, of_api = config["scrape_configs"]
-    programs["static_configs"] = [{"targets": [f"127.0.0.1:{grader}"], "labels": {"service": "grader"}}]
-    of_api |= {"scheme": "http", "static_configs": [{"targets": [f"127.0.0.1:{api}"]}]}
-    for rule in (rule for group in rules["groups"] for rule in group["rules"]):
-        rule["for"] = "1s"
-    (directory / "broadway-metrics-token").write_text(METRICS_TOKEN)
-    (directory / "broadway.rules.yml").write_text(json.dumps(rules))
-    (directory / "prometheus.yml").write_text(json.dumps(config))
-    return directory / "prometheus.yml"
 
 
 @pytest.fixture(scope="module")
@@ -97,14 +62,13 @@ async def watched(places: Places, tmp_path_factory: pytest.TempPathFactory) -> A
         await until(api.is_ready)
         programs.environment = {**programs.environment, "FAKE_METRICS_PORT": str(grader_port)}
         await programs.attached_grader(GRADER, address, slots=2)
-        config = configure(tmp_path, api=port, grader=grader_port)
-        own = (f"--web.listen-address=127.0.0.1:{own_port}", f"--storage.tsdb.path={tmp_path / 'tsdb'}")
-        await programs.launch("prometheus", ("prometheus", f"--config.file={config}", *own), {"PATH": "/usr/bin"})
+        config = configure(tmp_path, api=port, grader=grader_port, token=METRICS_TOKEN, is_quick=True)
+        await programs.launch("prometheus", command(config, port=own_port), os.environ)
         client = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{own_port}")
-        prometheus = await stack.enter_async_context(client)
+        prometheus = Prometheus(await stack.enter_async_context(client))
         watched = Watched(api, prometheus, programs, programs.directory / "work" / GRADER, receiver)
 
-        await until(watched.are_targets_up)
+        await until(lambda: prometheus.are_up(TARGETS))
         yield watched
 
 
@@ -147,11 +111,11 @@ async def an_evening(watched: Watched) -> None:
 @pytest.mark.timeout(180)
 async def test_an_engine_dies_at_ten_to_midnight_and_the_alert_says_what_to_do(watched: Watched) -> None:
     await watched.api.register(COURSE, "mp1", students=[stage("exit", "0")])
-    assert await watched.firing("BroadwayEngineDown") == []
+    assert await watched.prometheus.firing("BroadwayEngineDown") == []
 
     (watched.grader / "engine-away").touch()
-    (alert,) = await until(lambda: watched.firing("BroadwayEngineDown"))
-    (pool,) = await until(lambda: watched.firing("BroadwayPoolWithoutSlots"))
+    (alert,) = await until(lambda: watched.prometheus.firing("BroadwayEngineDown"))
+    (pool,) = await until(lambda: watched.prometheus.firing("BroadwayPoolWithoutSlots"))
     instance = alert["labels"]["instance"]
     assert alert["annotations"]["summary"] == f"The container engine of the grader {instance} does not answer"
     assert "takes no jobs" in alert["annotations"]["description"]
@@ -163,7 +127,7 @@ async def test_an_engine_dies_at_ten_to_midnight_and_the_alert_says_what_to_do(w
     (watched.grader / "engine-away").unlink()
 
     async def is_over() -> bool:
-        return not await watched.firing("BroadwayEngineDown")
+        return not await watched.prometheus.firing("BroadwayEngineDown")
 
     await until(is_over)
     graded = await watched.api.finished(COURSE, run)
@@ -176,7 +140,7 @@ async def test_the_queries_of_all_panels_return_data(watched: Watched) -> None:
     missing: list[tuple[str, str]] = [(title, query) for title, queries in panels().items() for query in queries]
 
     async def have_data() -> bool:
-        missing[:] = [(title, query) for title, query in missing if not await watched.query(query)]
+        missing[:] = [(title, query) for title, query in missing if not await watched.prometheus.query(query)]
         return not missing
 
     try:
