@@ -13,6 +13,7 @@ import structlog
 import typer
 
 from benchmarks import (
+    alerts,
     classes,
     control_plane,
     deliveries,
@@ -59,6 +60,7 @@ SUITES: dict[str, Suite] = {
     "polls": polls.measure,
     "deliveries": deliveries.measure,
     "grade-sheets": grade_sheets.measure,
+    "alerts": alerts.measure,
 }
 _REPOSITORY = Path(__file__).parents[1]
 LATEST = _REPOSITORY / "benchmarks" / "results" / "latest.json"

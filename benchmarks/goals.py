@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks import (
+    alerts,
     classes,
     control_plane,
     deliveries,
@@ -98,7 +99,13 @@ def goals(plan: Plan) -> list[Goal]:
         *_of_deliveries(),
         *_of_grade_sheets(),
         *_of_live_logs(),
+        *_of_alerts(),
     ]
+
+
+def _of_alerts() -> list[Goal]:
+    name = "a dead engine: until its alert fires, s"
+    return [Goal("alerts", name, _value(alerts.DELAY, alerts.ENGINE), 75, is_floor=False)]
 
 
 def _of_stages() -> list[Goal]:

@@ -29,6 +29,7 @@ class Plan:
     poll_rounds: int = 2
     queued: tuple[int, ...] = (100, 1_000, 5_000)
     history: tuple[int, ...] = (0, 2_000, 20_000)  # finished jobs of a course
+    alert_rounds: int = 2  # of about a minute and a half
     asked: int = 40  # times that each read is asked
     large_runs: tuple[int, ...] = (1_000, 20_000)  # students
     graded: tuple[int, int] = (2_000, 20_000)  # students of a class, and their submissions

@@ -24,11 +24,11 @@ from broadway.installation import explain
 from broadway.ports import PublishError
 from broadway.rabbit.client import Rabbit
 from broadway.rabbit.connecting import BrokerUnreachableError, UntrustedError
-from broadway.runtime import crashpoints, fault_history, supervision, tracing
+from broadway.runtime import crashpoints, disks, fault_history, supervision, tracing
 from broadway.runtime.cancellation import cancellations, end
 from broadway.runtime.visible import visible
 from broadway.settings.loading import EX_CONFIG
-from broadway.settings.places import unusable_places
+from broadway.settings.places import directories, unusable_places
 from broadway.settings.programs import GraderSettings, ServiceSettings
 from broadway.settings.sections import LogSettings, TraceSettings
 
@@ -75,6 +75,7 @@ def run(main: Main, *, service: str, settings: ServiceSettings | GraderSettings)
     crashpoints.arm(os.environ)
     fault_history.arm(os.environ)
     supervision.arm()
+    disks.watch(directories(settings))
     try:
         with _metrics_endpoint(settings), _spans_exported(settings, service):
             uvloop.run(_supervised(main))

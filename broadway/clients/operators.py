@@ -63,6 +63,10 @@ class Operator(Session):
             GraderDescription, self._request("POST", f"/api/v2/graders/{segment(grader_id)}/{verb}", parameters)
         )
 
+    def forget(self, grader_id: str) -> None:
+        """Forget a grader that is gone, with its standing order and its secret."""
+        self._request("POST", f"/api/v2/graders/{segment(grader_id)}/forget")
+
     def make_join_token(
         self, *, pools: list[str] | None, uses: int | None, valid_for: int | None, name: str = ""
     ) -> dict[str, Any]:
@@ -115,6 +119,12 @@ class Operator(Session):
 
     def _letters(self) -> list[str]:
         return [str(each.get("id")) for each in self.dead_letters()]
+
+    def retry(self, letter: str) -> dict[str, Any]:
+        """Run the jobs again that ended by a dead letter; ``jobs``, ``unchanged`` and ``refused`` are the result."""
+        return self._by_id(
+            letter, lambda each: self._request("POST", f"/api/v2/dead-letters/{each}/retry"), self._letters
+        )
 
     def discard(self, letter: str) -> None:
         """Discard a dead letter."""

@@ -16,6 +16,7 @@ from broadway.ingest.commands.backlogs import Backlogs
 from broadway.ingest.commands.callbacks import Callbacks
 from broadway.ingest.commands.courses import CourseSettings
 from broadway.ingest.commands.decide import Decider
+from broadway.ingest.commands.forget_graders import ForgottenGraders
 from broadway.ingest.commands.grade_submissions import GradingStarts, HooksAndUploads
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
@@ -27,6 +28,7 @@ from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
+from broadway.ingest.commands.retry_letters import LetterRetries
 from broadway.ingest.commands.sign_in import SignIn
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.stores import HandInRules
@@ -101,10 +103,9 @@ class Opened:
 def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_within: float) -> Deps:
     """Return the parts of the API that its handlers need."""
     store, base = opened.store, _basis(settings, opened, later=later, answer_within=answer_within)
-    limits, orders, receiver, standings = base.limits, base.orders, base.receiver, base.standings
     return Deps(
         settings=settings,
-        limits=limits,
+        limits=base.limits,
         store=store,
         rabbit=opened.rabbit,
         announcements=base.announcements,
@@ -119,23 +120,25 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         tokens=TokenSettings(store.access_tokens, store.rosters),
         sign_in=SignIn(store.page_sessions, store.access_tokens, PersonalLinks(store.access_tokens)),
         reads=_reads(opened, base),
-        registration=Registration(store.assignments, limits),
+        registration=Registration(store.assignments, base.limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings, store.rosters),
-        uploads=_uploads(settings, opened, limits, receiver, standings),
+        uploads=_uploads(settings, opened, base.limits, base.receiver, base.standings),
         artifacts=_artifacts(settings, store),
         submission_removal=SubmissionRemoval(store.submissions, store.stored_bytes),
-        hook_settings=HookSettings(store.hooks, store.rosters, limits, store.assignment_settings),
+        hook_settings=HookSettings(store.hooks, store.rosters, base.limits, store.assignment_settings),
         callbacks=_callbacks(settings, store),
         starts=_starts(store, base),
-        grades=grade_commands(store, limits, standings, orders, base.announcements),
-        orders=orders,
-        reruns=Reruns(orders, store.assignments, limits, store.courses),
-        receiver=receiver,
+        grades=grade_commands(store, base.limits, base.standings, base.orders, base.announcements),
+        orders=base.orders,
+        reruns=base.reruns,
+        letter_retries=LetterRetries(store.dead_letters, store.jobs, store.runs, base.reruns),
+        receiver=base.receiver,
         admission=base.admission,
         join_tokens=JoinTokens(store.access_tokens),
         pools=pools_of(store),
         courses=CourseSettings(store.courses, opened.rabbit),
         joins=_joins(settings, opened, base.admission),
+        forgotten_graders=ForgottenGraders(store.graders, store.jobs, opened.accounts),
         grader_orders=GraderOrders(store.graders, base.announcements, opened.accounts, base.gateway.sessions),
     )
 
@@ -154,6 +157,7 @@ class _Basis:
     shares: ReadShares
     announcements: Announcements
     orders: Orders
+    reruns: Reruns
     new_runs: NewRuns
     grades: GradeReads
     standings: StandingReads
@@ -176,6 +180,7 @@ def _basis(settings: IngestSettings, opened: Opened, *, later: Later, answer_wit
         shares=ReadShares.of(settings.http),
         announcements=announcements,
         orders=orders,
+        reruns=Reruns(orders, store.assignments, limits, store.courses),
         new_runs=new_runs,
         grades=grades,
         standings=standings,
