@@ -23,6 +23,7 @@ from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
+from broadway.ingest.commands.retention import Retention
 from broadway.ingest.commands.sign_in import SignIn
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.tokens import TokenSettings
@@ -80,6 +81,7 @@ class Deps:
     join_tokens: JoinTokens
     pools: Pools
     courses: CourseSettings
+    retention: Retention
     grader_orders: GraderOrders
     is_stopping: bool = False
     run_changes: RunChanges = field(init=False)
