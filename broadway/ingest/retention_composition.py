@@ -22,13 +22,14 @@ def retention_steps(settings: RetentionSettings, store: Store, holder: str) -> R
         courses=store.courses,
         leases=store.leases,
         audit=store.audit,
-        old=_old(store),
+        old=old_of(store),
         holder=holder,
         between=timedelta(hours=settings.hours),
     )
 
 
-def _old(store: Store) -> Old:
+def old_of(store: Store) -> Old:
+    """Return the stores that passes read and remove from."""
     choices, regrades = store.grades.choices, store.grades.regrades
     return Old(
         assignments=store.assignments,

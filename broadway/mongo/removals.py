@@ -108,7 +108,9 @@ class Removals:
         """Remove runs that have not changed, with all that belongs to them, at most ``IDS``; return those."""
         documents = await self.runs.find({"_id": {"$in": object_ids(run.id for run in runs)}}, {"students_env": 1})
         rosters = {str(each["_id"]): kept.ids for each in documents if (kept := Reference.of(each))}
-        notes = [_note_of_run(course, run, rosters.get(run.id, []), now) for run in runs if run.id]
+        notes = [_note_of_run(course, run, rosters.get(run.id, []), now) for run in runs]
+        earlier: Document = {"_id": {"$in": [run.id for run in runs]}, "is_open": None}
+        await self.notes.delete_many(earlier)  # of runs that were made again with their idempotency key
         await insert_each(self.notes, notes)
         await reach(Point.RETENTION_NOTED)
         for number in sorted({run.round for run in runs}):
@@ -154,9 +156,9 @@ class Removals:
         """Remove submissions, at most ``IDS``, with their deliveries; return their number. Ids of pushes have none."""
         query = {"_id": {"$in": list(works)}, "course": course}
         found = [each["_id"] for each in await self.submissions.find(query, {"_id": 1})]
-        await insert_each(
-            self.notes, [{"_id": each, "kind": "submission", "course": course, "at": now} for each in found]
-        )
+        notes = [{"_id": each, "kind": "submission", "course": course, "at": now} for each in found]
+        if notes:
+            await insert_each(self.notes, notes)
         await _delete(self.submissions, "_id", found)
         await reach(Point.RETENTION_SUBMISSIONS_REMOVED)
         await _delete(self.deliveries, "_id", [delivery_key(course, f"{UPLOADS}{assignment}", each) for each in works])
