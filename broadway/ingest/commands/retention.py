@@ -13,7 +13,7 @@ from broadway.domain.audit import AuditRecord, described
 from broadway.domain.retention import CourseRules, Pass, Policy, State
 from broadway.ingest.commands.audit import AuditLog
 from broadway.ingest.commands.retention_pass import CoursePass, Old
-from broadway.lifecycle.stores import CourseList
+from broadway.lifecycle.stores import CourseList, Leases
 from broadway.ports import Retry, StoreError
 from broadway.runtime import metrics
 from broadway.runtime.clock import now
@@ -53,16 +53,6 @@ class StoredStates(Protocol):
 
     async def ordered(self) -> list[State]:
         """Return the states with ordered passes, the earliest first."""
-
-
-class Leases(Protocol):
-    """Stored leases."""
-
-    async def acquire(self, name: str, holder: str, ttl: timedelta) -> bool:
-        """Take or renew a lease for ``ttl`` from now; return False while another process holds it."""
-
-    async def release(self, name: str, holder: str) -> None:
-        """Release a lease if ``holder`` holds it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from broadway.domain.regrade import Part, Regrade
 from broadway.domain.retention import Chosen, Kind, OldJob, OldRun, Policy, Referred, cutoff
+from broadway.lifecycle.retention import OldRuns
 
 BATCH = 50
 MANY = 500  # ids at a time of small documents
@@ -18,16 +19,6 @@ UNUSED_FOR = timedelta(days=1)  # before the bytes of results files are removed
 
 Item = TypeVar("Item")
 Turn = Callable[[], Awaitable[None]]
-
-
-class OldRuns(Protocol):
-    """Runs that ended long ago, and uploads."""
-
-    async def old_runs(self, course: str, assignment: str, before: datetime, *, regrade: bool = False) -> list[OldRun]:
-        """Return the runs of an assignment that ended before a moment and have no order; or those of its regrades."""
-
-    async def received(self, course: str, assignment: str) -> dict[str, tuple[str, datetime]]:
-        """Return the students and times of the uploads for an assignment, by id."""
 
 
 class WorkChoices(Protocol):

@@ -27,6 +27,7 @@ from broadway.domain.retention import (
 )
 from broadway.ingest.reads.grades import GradeReads
 from broadway.ingest.reads.works import WorkQueries
+from broadway.lifecycle.retention import OldRuns
 
 TRIES = 5  # drafts without works, until one is as before
 PAGE = 100
@@ -35,16 +36,6 @@ UNPUBLISHED = "its grades are not published"
 NEW_POLICY = "its settings have changed since its grades were published"
 REGRADE = "a regrade of it is neither published nor discarded"
 UNSTABLE = "its draft would change"
-
-
-class OldRuns(Protocol):
-    """Runs that ended long ago, and uploads."""
-
-    async def old_runs(self, course: str, assignment: str, before: datetime, *, regrade: bool = False) -> list[OldRun]:
-        """Return the runs of an assignment that ended before a moment and have no order; or those of its regrades."""
-
-    async def received(self, course: str, assignment: str) -> dict[str, tuple[str, datetime]]:
-        """Return the students and times of the uploads for an assignment, by id."""
 
 
 class OpenRegrades(Protocol):
