@@ -91,7 +91,7 @@ def run(
     if not dry_run:
         confirm("remove what is older than the rules say", yes=yes)
     if deployment:
-        with operator(server or LOCAL, token or _operators()) as api:
+        with operator(server or LOCAL, _operators() or token) as api:
             ordered = api.run_retention(dry_run=dry_run)
     else:
         with client(server, course, token, or_operator=True) as staff:
@@ -109,7 +109,7 @@ def _operators() -> str | None:
 
 def _read(server: str | None, course: str | None, token: str | None, *, deployment: bool) -> "RetentionView":
     if deployment:
-        with operator(server or LOCAL, token or _operators()) as api:
+        with operator(server or LOCAL, _operators() or token) as api:
             return api.retention()
     with client(server, course, token, or_operator=True) as staff:
         return staff.retention()

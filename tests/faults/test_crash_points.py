@@ -26,7 +26,8 @@ from broadway.mongo.students import INLINE
 from broadway.runtime.crashpoints import Point
 
 MODES = ("exit", "raise", "hang", "cancel")
-APART = (*OF_UPLOADS, *OF_GRADES, *OF_REGRADES, *OF_CALLBACKS)  # have tests of their own
+OF_RETENTION = tuple(point for point in Point if point.value.startswith("retention."))  # tests/ingest/commands
+APART = (*OF_UPLOADS, *OF_GRADES, *OF_REGRADES, *OF_CALLBACKS, *OF_RETENTION)  # have tests of their own
 POINTS = [point for point in Point if point not in APART]
 PAIRS = [(point, mode) for number, point in enumerate(POINTS) for mode in MODES[number % 4 :] + MODES[: number % 4]]
 SELECTED = PAIRS if IS_WHOLE else PAIRS[:: 4 * 5]
