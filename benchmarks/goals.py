@@ -16,6 +16,7 @@ from benchmarks import (
     live_logs,
     polls,
     regrades,
+    retention,
     scale,
     stages,
     startup,
@@ -94,6 +95,7 @@ def goals(plan: Plan) -> list[Goal]:
         *_of_growth(plan),
         *_of_grades(plan),
         *_of_regrades(plan),
+        *_of_retention(plan),
         *_of_large_runs(plan),
         *_of_starts(),
         *_of_deliveries(),
@@ -140,6 +142,19 @@ def _of_regrades(plan: Plan) -> list[Goal]:
     return [
         Goal("regrades", f"{contender}: {name}, s", _value(figure, contender), 1, is_floor=False)
         for name, figure in (("the difference", regrades.SHOWN), ("a page of students", regrades.ROWS))
+    ]
+
+
+def _of_retention(plan: Plan) -> list[Goal]:
+    contender = grades.of_class(*plan.year)
+
+    def most(name: str, figure: Figure, bound: float) -> Goal:
+        return Goal("retention", f"{contender}: {name}", _value(figure, contender), bound, is_floor=False)
+
+    return [
+        most("jobs left after a pass, times those of published grades", retention.LEFT, 1),
+        most("grade books changed by a pass", retention.CHANGED, 0),
+        most("CPU of a pass, per removed job, ms", retention.COST, 5),
     ]
 
 

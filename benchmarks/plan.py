@@ -33,6 +33,7 @@ class Plan:
     asked: int = 40  # times that each read is asked
     large_runs: tuple[int, ...] = (1_000, 20_000)  # students
     graded: tuple[int, int] = (2_000, 20_000)  # students of a class, and their submissions
+    year: tuple[int, int] = (2_000, 20_000)  # the same, of a course before a pass of retention
     graders: tuple[int, ...] = (1, 4, 16, 64)
     graders_jobs: int = 200
     submissions: int = 5
@@ -56,6 +57,7 @@ FULL = Plan(
     pushes=3000,
     queued=(100, 1_000, 10_000, 100_000),
     history=(0, 20_000, 200_000),
+    year=(2_000, 200_000),
     graders_jobs=2000,
     submissions=10,
     starts=10,

@@ -24,6 +24,7 @@ from broadway.cli import (
     pools,
     queues,
     regrades,
+    retention,
     runs,
     services,
     standings,
@@ -63,6 +64,7 @@ app.add_typer(topology.app, name="topology")
 app.add_typer(dead_letters.app, name="dead")
 app.add_typer(access.courses, name="course")
 app.add_typer(access.students, name="student")
+app.add_typer(retention.app, name="retention")
 grades.app.command("export")(grade_sheets.export)
 grades.app.command("merge")(grade_sheets.merge)
 grades.app.command("import")(grade_sheets.import_)
@@ -97,7 +99,7 @@ def _installed() -> Iterator[None]:
 
 
 # Groups of commands for operators, besides `grader`, which also starts graders.
-_OF_OPERATORS = {"audit", "course", "dead", "doctor", "pool", "queue", "student", "topology"}
+_OF_OPERATORS = {"audit", "course", "dead", "doctor", "pool", "queue", "retention", "student", "topology"}
 
 
 @app.callback(invoke_without_command=True)

@@ -10,6 +10,7 @@ from broadway.messages.resources.access import JoinTokenRequest
 from broadway.messages.resources.base import MAX_PAGE
 from broadway.messages.resources.courses import CourseRequest, CourseView
 from broadway.messages.resources.graders import GraderView
+from broadway.messages.resources.retention import PassView, RetentionView
 from broadway.session import Session, Waiting, opened, segment, silently
 
 MAX_COURSES = 10_000
@@ -97,6 +98,14 @@ class Operator(Session):
     def set_pool(self, pool: str, *, original_graders: bool) -> dict[str, Any]:
         """Let a pool admit graders without secrets, or refuse them."""
         return self._request("PUT", f"/api/v2/pools/{pool}", {"original_graders": original_graders})
+
+    def retention(self) -> RetentionView:
+        """Return the retention of things without a course."""
+        return self._as(RetentionView, self._request("GET", "/api/v2/retention"))
+
+    def run_retention(self, *, dry_run: bool = False) -> PassView:
+        """Order a pass over things without a course, which the server makes in the background."""
+        return self._as(PassView, self._request("POST", "/api/v2/retention/passes", {"dry_run": dry_run}))
 
     def audit(
         self,

@@ -72,6 +72,7 @@ from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.submissions import SubmissionReads
 from broadway.ingest.reads.waiting import WaitingReads
+from broadway.ingest.retention_composition import retention_of
 from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
@@ -137,6 +138,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         join_tokens=JoinTokens(store.access_tokens),
         pools=pools_of(store),
         courses=CourseSettings(store.courses, opened.rabbit),
+        retention=retention_of(settings.retention, store),
         joins=_joins(settings, opened, base.admission),
         forgotten_graders=ForgottenGraders(store.graders, store.jobs, opened.accounts),
         grader_orders=GraderOrders(store.graders, base.announcements, opened.accounts, base.gateway.sessions),
@@ -293,6 +295,7 @@ def _reads(opened: Opened, base: _Basis) -> Reads:
         operations=OperationReads(store.graders, store.courses, store.jobs, store.dead_letters),
         class_jobs=ClassJobs(store.runs, store.jobs, store.rosters),
         ids=store.ids,
+        removed=store.removals,
     )
 
 

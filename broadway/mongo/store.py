@@ -37,10 +37,13 @@ from broadway.mongo.ids import Ids
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.leases import Leases
 from broadway.mongo.logs import Logs
+from broadway.mongo.old_graders import OldGraders
 from broadway.mongo.outcomes import Outcomes
 from broadway.mongo.pools import Pools
 from broadway.mongo.progress import Progress
+from broadway.mongo.removals import Removals
 from broadway.mongo.reports import Reports
+from broadway.mongo.retention import RetentionStates
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
 from broadway.mongo.sessions import PageSessions
@@ -89,6 +92,9 @@ class Store:
     stored_bytes: StoredBytes
     page_sessions: PageSessions
     callbacks: Callbacks
+    retention: RetentionStates
+    removals: Removals
+    old_graders: OldGraders
     _primary: Database
     _answers: Answers
 
@@ -163,6 +169,9 @@ class Store:
             stored_bytes=StoredBytes(main["stored_bytes"], main["submission"]),
             page_sessions=PageSessions(main["page_session"]),
             callbacks=callbacks,
+            retention=RetentionStates(main["retention"]),
+            removals=Removals.of(main, logs),
+            old_graders=OldGraders(main["worker_node"]),
             _primary=main,
             _answers=answers,
         )
@@ -184,6 +193,8 @@ class Store:
         await self.artifacts.ensure_indexes()
         await self.page_sessions.ensure_indexes()
         await self.callbacks.ensure_indexes()
+        await self.removals.ensure_indexes()
+        await self.reports.ensure_indexes()
 
     def shared(self, *, linger: float = 0) -> Batched:
         """Return the most used collections, batched for many concurrent callers; ``linger``: see ``BatchedRuns``."""

@@ -18,6 +18,7 @@ from broadway.runtime.tls import trust
 from broadway.settings.callbacks import CallbackSettings
 from broadway.settings.http import HttpSettings, Networks
 from broadway.settings.places import Place
+from broadway.settings.retention import RetentionSettings
 from broadway.settings.sections import LogSettings, MongoSettings, TraceSettings
 from broadway.settings.setting_names import ENV_PREFIX, Names
 from broadway.settings.values import MAX_TEXT, AmqpUrl, HeaderToken, HttpUrl, PoolNames, check_address
@@ -163,6 +164,7 @@ class IngestSettings(ServiceSettings):
     gateway_pool: Id = Field(default="default", description="pool of HTTP and WebSocket graders that name no pool")
     http: HttpSettings = HttpSettings()
     callback: CallbackSettings = CallbackSettings()
+    retention: RetentionSettings = RetentionSettings()
     trusted_proxies: Networks = Field(
         default="",
         description="proxies whose X-Forwarded-For names the client: addresses and networks, separated by commas",

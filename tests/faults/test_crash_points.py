@@ -27,7 +27,9 @@ from broadway.runtime.crashpoints import Point
 
 MODES = ("exit", "raise", "hang", "cancel")
 OF_OPERATORS = (Point.LETTER_RERUN, Point.FORGET_USER_CLOSED)  # in the tests of the commands of operators
-APART = (*OF_OPERATORS, *OF_UPLOADS, *OF_GRADES, *OF_REGRADES, *OF_CALLBACKS)  # have tests of their own
+OF_RETENTION = tuple(point for point in Point if point.value.startswith("retention."))  # tests/ingest/commands
+# These have tests of their own.
+APART = (*OF_OPERATORS, *OF_UPLOADS, *OF_GRADES, *OF_REGRADES, *OF_CALLBACKS, *OF_RETENTION)
 POINTS = [point for point in Point if point not in APART]
 PAIRS = [(point, mode) for number, point in enumerate(POINTS) for mode in MODES[number % 4 :] + MODES[: number % 4]]
 SELECTED = PAIRS if IS_WHOLE else PAIRS[:: 4 * 5]

@@ -24,6 +24,7 @@ from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
+from broadway.ingest.commands.retention import Retention
 from broadway.ingest.commands.retry_letters import LetterRetries
 from broadway.ingest.commands.sign_in import SignIn
 from broadway.ingest.commands.start import RunStarts
@@ -82,6 +83,7 @@ class Deps:
     join_tokens: JoinTokens
     pools: Pools
     courses: CourseSettings
+    retention: Retention
     grader_orders: GraderOrders
     forgotten_graders: ForgottenGraders
     letter_retries: LetterRetries
