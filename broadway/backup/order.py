@@ -7,7 +7,7 @@ A child whose parent is missing was made after the parent's collection was read,
 is a state that a crash of all services at some moment could have left, which they repair in any case.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -92,10 +92,12 @@ PARENTS: Mapping[str, tuple[Parent, ...]] = {
 }
 
 
-def ordered(places: list[str]) -> list[str]:
-    """Return the places to read, in their order."""
-    rest = [place for place in sorted(places) if place not in {*FIRST, *LAST, *LEFT_OUT}]
-    return [place for place in (*FIRST, *rest, *LAST) if place in places]
+def following(places: Iterable[str]) -> list[str]:
+    """Return the places to read after the first ones, in their order.
+
+    The first ones are read in any case: services may make a collection, such as that of the outcomes, meanwhile.
+    """
+    return [*(place for place in sorted(places) if place not in {*FIRST, *LAST, *LEFT_OUT}), *LAST]
 
 
 def is_newer(document: Document, parent: Parent, begun: datetime) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from broadway.backup import parts
 from broadway.backup.manifest import BackupError, Manifest, Part, read_manifest
-from broadway.backup.order import OF_SERVICES, PARENTS, is_newer, ordered
+from broadway.backup.order import FIRST, OF_SERVICES, PARENTS, following, is_newer
 from broadway.mongo.migrations import MIGRATIONS
 from broadway.mongo.site import MIGRATIONS as RECORDS
 from broadway.mongo.site import Site, decoded
@@ -53,8 +53,9 @@ async def restore(site: Site, directory: Path, manifest: Manifest, *, by: str) -
     await site.begin_restore(by)
     await site.clear()
     by_place = {part.place: part for part in manifest.parts}
-    for place in ordered(list(by_place)):
-        yield await _restore(site, directory, by_place[place], manifest.begun_at)
+    for place in [*FIRST, *following(by_place)]:
+        if place in by_place:
+            yield await _restore(site, directory, by_place[place], manifest.begun_at)
     await site.end_restore()
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from broadway.backup.manifest import BackupError, Manifest, Part, write_manifest
-from broadway.backup.order import ordered
+from broadway.backup.order import FIRST, following
 from broadway.backup.parts import PartWriter
 from broadway.mongo.site import JOBS, RUNS, Site
 
@@ -28,9 +28,10 @@ class _Files:
             self.writers[place] = await asyncio.to_thread(PartWriter, place, self.directory)
         await asyncio.to_thread(self.writers[place].write, batch)
 
-    async def close(self, place: str) -> None:
+    async def close(self, place: str) -> Part:
         await self.write(place, b"")
         self.parts[place] = await asyncio.to_thread(self.writers.pop(place).close)
+        return self.parts[place]
 
 
 async def take(site: Site, directory: Path, *, version: str) -> AsyncIterator[Part | Manifest]:
@@ -52,8 +53,7 @@ async def take(site: Site, directory: Path, *, version: str) -> AsyncIterator[Pa
     try:
         begun = datetime.now(UTC)
         made = await site.migrations()
-        places = ordered(await site.places())
-        async for part in _read(site, files, places):
+        async for part in _read(site, files):
             yield part
         manifest = Manifest(
             version=version,
@@ -73,18 +73,20 @@ async def take(site: Site, directory: Path, *, version: str) -> AsyncIterator[Pa
     yield manifest
 
 
-async def _read(site: Site, files: _Files, places: list[str]) -> AsyncIterator[Part]:
+async def _read(site: Site, files: _Files) -> AsyncIterator[Part]:
     rounds = await site.rounds()
-    for place in places:
+    for place in FIRST:
         async for batch in site.documents(place):
             await files.write(place, batch)
         if place == JOBS:
             await _read_ordered(site, files, rounds)
-            await files.close(RUNS)
-            yield files.parts[RUNS]
-        if place != RUNS or JOBS not in places:
-            await files.close(place)
-            yield files.parts[place]
+            yield await files.close(RUNS)
+        if place != RUNS:
+            yield await files.close(place)
+    for place in following(await site.places()):
+        async for batch in site.documents(place):
+            await files.write(place, batch)
+        yield await files.close(place)
 
 
 async def _read_ordered(site: Site, files: _Files, known: dict[str, int]) -> None:
