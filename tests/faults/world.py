@@ -236,9 +236,9 @@ class World:
         wrong = {run_id: state for run_id, state in (await states()).items() if state != COMPLETE}
         if wrong:
             raise AssertionError(f"not complete: {wrong}; {await self.describe(list(wrong))}")
-        await self._remember()
+        await self.remember()
 
-    async def _remember(self) -> None:
+    async def remember(self) -> None:
         """Record the outcomes that are stored now: they must never change."""
         for job in await self.jobs({"state": "finished"}):
             self.stored.setdefault((str(job["_id"]), job["generation"]), (job["outcome"], job["execution_id"]))
