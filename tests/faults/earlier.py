@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -14,6 +15,9 @@ from faults.world import Role
 ROOT = Path(__file__).parents[2]
 # Main before Broadway had rolling upgrades. Its messages and documents are recorded, too: recordings/data/005-8306c97.
 COMMIT = "4510e13f6b326715fb3577e422f11cca749bb490"
+
+
+KEPT = ROOT / ".broadway" / "earlier" / COMMIT[:8]
 
 
 @dataclass(frozen=True)
@@ -37,21 +41,32 @@ class Earlier:
 
 
 def extract(directory: Path) -> Earlier:
-    """Write the earlier version's files to a directory, and install its libraries there from the package registry."""
+    """Return the earlier version in a directory, which keeps it for the next session."""
+    earlier = Earlier(directory / "checkout", str(directory / "venv" / "bin" / "python"))
+    is_whole = directory / "is-whole"
+    if not is_whole.exists():
+        shutil.rmtree(directory, ignore_errors=True)
+        _check_out(earlier.home)
+        _install(directory / "venv", earlier)
+        is_whole.touch()
+    where = "import broadway.service; print(broadway.service.__file__)"
+    variables = {**os.environ, "PYTHONPATH": earlier.path}
+    command = [earlier.python, "-c", where]
+    imported = subprocess.run(command, cwd=directory, env=variables, capture_output=True, text=True, check=False)
+    assert Path(imported.stdout.strip()).is_relative_to(earlier.home), imported.stderr
+    return earlier
+
+
+def _check_out(home: Path) -> None:
     found = subprocess.run(["git", "archive", COMMIT], cwd=ROOT, capture_output=True, check=False)
     if found.returncode:
         reason = found.stderr.decode().strip()
         pytest.fail(f"the commit {COMMIT} is not in this clone: `git fetch --unshallow`, then try again ({reason})")
-    home = directory / "checkout"
     with tarfile.open(fileobj=io.BytesIO(found.stdout)) as archive:
         archive.extractall(home, filter="data")
-    python = str(directory / "venv" / "bin" / "python")
-    subprocess.run([sys.executable, "-m", "venv", directory / "venv"], check=True)
-    pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    subprocess.run([*pip, "--require-hashes", "-r", str(home / "requirements" / "runtime.txt")], check=True)
-    earlier = Earlier(home, python)
-    where = "import broadway.service; print(broadway.service.__file__)"
-    variables = {**os.environ, "PYTHONPATH": earlier.path}
-    imported = subprocess.run([python, "-c", where], env=variables, capture_output=True, text=True, check=True)
-    assert Path(imported.stdout.strip()).is_relative_to(home)
-    return earlier
+
+
+def _install(environment: Path, earlier: Earlier) -> None:
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    pip = [earlier.python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--require-hashes"]
+    subprocess.run([*pip, "-r", str(earlier.home / "requirements" / "runtime.txt")], check=True)

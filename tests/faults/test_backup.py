@@ -17,7 +17,7 @@ from broadway.backup.take import take
 from broadway.mongo.site import JOBS, RUNS, Site
 
 SLOTS = 4
-NUMBER, STUDENTS = (40, 50) if IS_WHOLE else (6, 30)
+NUMBER, STUDENTS = (40, 50) if IS_WHOLE else (4, 20)
 TOTAL = NUMBER * (STUDENTS + 2)
 PERCENTAGES = (10, 50, 90) if IS_WHOLE else (40,)  # of the jobs, which have ended when a backup begins
 CONFIG: dict[str, Any] = {

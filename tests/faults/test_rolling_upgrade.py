@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from faults.checker import POST_JOB, STUDENT_JOB
-from faults.earlier import COMMIT, extract
+from faults.earlier import COMMIT, KEPT, extract
 from faults.report import Report
 from faults.world import COURSES, Role, World
 from harness import stage, until
@@ -37,7 +37,7 @@ BACK = "results-1"
 
 @pytest.mark.timeout(900)
 async def test_no_job_is_lost_or_doubled_while_every_process_is_replaced(tmp_path: Path, report: Report) -> None:
-    earlier = await asyncio.to_thread(extract, tmp_path / "earlier")
+    earlier = await asyncio.to_thread(extract, KEPT)
     new: dict[str, tuple[Any, dict[str, str]]] = {}
 
     def prepare(role: Role) -> None:
