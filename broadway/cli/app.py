@@ -31,7 +31,9 @@ from broadway.cli import (
     submissions,
     terminal,
     topology,
+    upkeep,
 )
+from broadway.cli.broker_access import PASSED_ON
 from broadway.cli.common import EX_CONFIG, EXIT_FAILED, AsJson, header_secret
 from broadway.cli.doctor import doctor
 from broadway.installation import explain
@@ -76,6 +78,9 @@ submissions.app.command("choose")(standings.choose)
 submissions.app.command("late-days")(standings.claim_late_days)
 app.command("submit")(submissions.submit)
 app.command("audit")(access.audit)
+app.command("migrate", context_settings=PASSED_ON)(upkeep.migrate)
+app.command("backup", context_settings=PASSED_ON)(upkeep.backup)
+app.command("restore", context_settings=PASSED_ON)(upkeep.restore)
 services.add_to(app, graders=graders.app)
 app.command("doctor", context_settings={"ignore_unknown_options": True})(doctor)
 
@@ -99,7 +104,20 @@ def _installed() -> Iterator[None]:
 
 
 # Groups of commands for operators, besides `grader`, which also starts graders.
-_OF_OPERATORS = {"audit", "course", "dead", "doctor", "pool", "queue", "retention", "student", "topology"}
+_OF_OPERATORS = {
+    "audit",
+    "backup",
+    "course",
+    "dead",
+    "doctor",
+    "migrate",
+    "pool",
+    "queue",
+    "restore",
+    "retention",
+    "student",
+    "topology",
+}
 
 
 @app.callback(invoke_without_command=True)

@@ -134,6 +134,9 @@ class Point(StrEnum):
     CALLBACK_SENT = "callback.sent"
     CALLBACK_RECORDED = "callback.recorded"
 
+    MIGRATION_CLAIMED = "migration.claimed"
+    MIGRATION_APPLIED = "migration.applied"
+
 
 class CrashPointError(RuntimeError):
     """The error that a point raises in mode ``raise``."""
