@@ -5,13 +5,16 @@ import json
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from secrets import token_hex
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from bson import ObjectId
 from harness import METRICS_TOKEN, Client
 from pymongo.asynchronous.database import AsyncDatabase
+from ruamel.yaml import YAML
 
 from broadway.cli.tables import pool_table
 from broadway.mongo.store import Store
@@ -125,3 +128,19 @@ async def test_the_index_of_an_earlier_version_is_replaced(store: Store, databas
     names = await database["grading_job"].index_information()
     assert "by_state_and_pool" not in names
     assert names["by_pool"]["key"] == [("state", 1), ("pool", 1), ("queued_at", 1)]
+
+
+async def test_a_scaler_of_the_manifests_finds_its_number(client: Client) -> None:
+    text = (Path(__file__).parents[3] / "deploy/kubernetes/keda/by-pool-load.yaml").read_text()
+    login, scaler = YAML(typ="safe", pure=True).load_all(text)
+    (trigger,) = scaler["spec"]["triggers"]
+    asked = urlsplit(trigger["metadata"]["url"])
+    assert [each["parameter"] for each in login["spec"]["secretTargetRef"]] == ["token"]
+    assert trigger["metadata"]["authMode"] == "bearer"
+
+    answer = await client.http.get(f"{asked.path}?{asked.query}", headers=SCALER)
+
+    value = answer.json()
+    for step in trigger["metadata"]["valueLocation"].split("."):
+        value = value[step]
+    assert isinstance(value, int)
