@@ -51,6 +51,7 @@ SUITES: dict[str, Suite] = {
     "regrades": regrades.measure,
     "graders": scale.measure_graders,
     "fleets": fleet.measure,
+    "one-grader": fleet.measure_grader,
     "stages": stages.measure,
     "classes": classes.measure,
     "hostile-class": hostile.measure_class,
@@ -65,7 +66,8 @@ SUITES: dict[str, Suite] = {
 _REPOSITORY = Path(__file__).parents[1]
 LATEST = _REPOSITORY / "benchmarks" / "results" / "latest.json"
 DOCUMENT = _REPOSITORY / "docs" / "performance.md"
-OTHER_DOCUMENTS = {"fleets": _REPOSITORY / "docs" / "scaling.md"}  # of measurements that are not in DOCUMENT
+SCALING = _REPOSITORY / "docs" / "scaling.md"
+OTHER_DOCUMENTS = {"fleets": SCALING, "one-grader": SCALING}  # of measurements that are not in DOCUMENT
 
 log = structlog.get_logger(__name__)
 

@@ -28,6 +28,8 @@ IDLE_START = Figure("idle fleet: submission to start, p50", "ms")
 BUSY_START = Figure("full fleet with a backlog: submission of one student to its start, p50", "ms")
 SLOWEST_START = Figure("full fleet with a backlog: submission of one student to its start, the slowest", "ms")
 POOL_READ = Figure("full fleet with a backlog: answer of /api/v2/pools, the slowest", "ms")
+ALONE = Figure("memory of one grader's process", "MiB")
+ALONE_COST = Figure("CPU of a no-op job, one grader's process", "ms")
 LOAD = Figure("load of the machine before the measurement", "")
 
 GRADERS = "graders"
@@ -36,6 +38,7 @@ SLOTS = 10  # of one grader
 IN_A_PROCESS = 50  # graders
 TOKEN = "fleet-token"  # noqa: S105 - of this benchmark
 STARTING = 300  # seconds for a fleet to register
+JOBS_A_SLOT, LEAST_JOBS = 10, 500  # of a grader alone
 PAUSE = 0.5  # seconds between two submissions of one student
 SETTLING = 3.0  # seconds after a class, before idle processes are observed
 
@@ -79,6 +82,24 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
     )
     if busiest := _busiest(results, slots(SLOTS * plan.fleets[-1])):
         results.notes["first bottleneck"] = busiest
+
+
+async def measure_grader(plan: Plan, results: Results, directory: Path) -> None:
+    """One grader with growing numbers of slots: its memory, and its CPU for a job."""
+    async with ground(directory) as below, Site.open(below) as site:
+        await site.register("noop", NOTHING)
+        sizes: dict[str, Measure] = {f"{each} slots of one": partial(_alone, site, each) for each in plan.grader_slots}
+        await interleave(sizes, rounds=1, into=results, warm_up=False)
+    results.notes["one grader"] = f"after {JOBS_A_SLOT} no-op jobs for each slot, at least {LEAST_JOBS:,}"
+
+
+async def _alone(site: Site, number: int) -> Mapping[Figure, float]:
+    jobs = max(LEAST_JOBS, JOBS_A_SLOT * number)
+    async with site.noop_graders(GRADERS, slots=number):
+        await site.run("noop", jobs // 10)
+        before = site.cpu()[GRADERS]
+        await site.run("noop", jobs)
+        return {ALONE: site.memory()[GRADERS], ALONE_COST: 1000 * (site.cpu()[GRADERS] - before) / jobs}
 
 
 def _busiest(results: Results, contender: str) -> str:

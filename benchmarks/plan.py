@@ -35,6 +35,7 @@ class Plan:
     graders: tuple[int, ...] = (1, 4, 16, 64)
     graders_jobs: int = 200
     fleets: tuple[int, ...] = (4, 20, 100, 200)  # graders of ten slots
+    grader_slots: tuple[int, ...] = (1, 10, 100)
     fleet_jobs: int = 2000
     fleet_sleep: float = 30.0
     submissions: int = 5
