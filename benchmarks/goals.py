@@ -8,6 +8,7 @@ from benchmarks import (
     classes,
     control_plane,
     deliveries,
+    fleet,
     grade_sheets,
     grades,
     growth,
@@ -102,6 +103,7 @@ def goals(plan: Plan) -> list[Goal]:
         *_of_grade_sheets(),
         *_of_live_logs(),
         *_of_alerts(),
+        *_of_fleets(plan),
     ]
 
 
@@ -331,6 +333,28 @@ def _of_live_logs() -> list[Goal]:
             Goal("live-logs", f"{read}: growth of memory, MiB", _value(live_logs.GROWTH, read), 32, is_floor=False),
         ]
     return found
+
+
+def _of_fleets(plan: Plan) -> list[Goal]:
+    few, many = (fleet.slots(fleet.SLOTS * plan.fleets[index]) for index in (1, -1))
+    jobs, memory = _ratio(fleet.JOBS, many, few), _value(fleet.memory_of("broker"), many)
+
+    def idle(results: Results) -> float:
+        return sum(results.value(fleet.idle_of(role), many) for role in scale.CONTROL_PLANE)
+
+    return [
+        Goal("fleets", f"no-op jobs/s with {many}, times with {few}", jobs, 0.8, is_floor=True),
+        Goal("fleets", f"{many}: a class of sleepers, of its ideal", _value(fleet.USED, many), 0.8, is_floor=True),
+        Goal(
+            "fleets",
+            f"{many}, full: one student's submission until its start, p50, ms",
+            _value(fleet.BUSY_START, many),
+            1000,
+            is_floor=False,
+        ),
+        Goal("fleets", f"{many}: memory of the broker, MiB", memory, 1024, is_floor=False),
+        Goal("fleets", f"{many}, idle: CPU of the control plane, % of a core", idle, 10, is_floor=False),
+    ]
 
 
 def _value(figure: Figure, contender: str) -> Callable[[Results], float]:

@@ -91,9 +91,17 @@ class Operator(Session):
         """Add a course; its tokens are made after it, with `Client.add_token`."""
         return self._as(CourseView, self._request("POST", "/api/v2/courses", course.model_dump()))
 
-    def pools(self) -> list[dict[str, Any]]:
-        """Return the pools of courses, of graders, and of settings, by name."""
-        return self._list(self._request("GET", "/api/v2/pools"), "pools")
+    def pools(self, *, target: float | None = None) -> list[dict[str, Any]]:
+        """Return the pools of courses, of graders, and of settings, by name, with their loads.
+
+        ``target`` are the seconds within which waiting jobs should start, for ``suggested_slots``. An older server
+        sends no loads, and knows no ``target``.
+        """
+        return self._list(self._request("GET", f"/api/v2/pools{_target(target)}"), "pools")
+
+    def pool(self, pool: str, *, target: float | None = None) -> dict[str, Any]:
+        """Return a pool with its load; the rest as for `pools`."""
+        return self._with("id", self._request("GET", f"/api/v2/pools/{segment(pool)}{_target(target)}"))
 
     def set_pool(self, pool: str, *, original_graders: bool) -> dict[str, Any]:
         """Let a pool admit graders without secrets, or refuse them."""
@@ -138,3 +146,7 @@ class Operator(Session):
     def discard(self, letter: str) -> None:
         """Discard a dead letter."""
         self._by_id(letter, lambda each: self._request("DELETE", f"/api/v2/dead-letters/{each}"), self._letters)
+
+
+def _target(seconds: float | None) -> str:
+    return "" if seconds is None else f"?target={seconds:g}"

@@ -63,6 +63,7 @@ from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.operations import OperationReads
+from broadway.ingest.reads.pools import PoolLoads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reads import Reads
 from broadway.ingest.reads.recent_works import RecentWorks
@@ -211,6 +212,7 @@ def _authenticator(settings: IngestSettings, opened: Opened, admission: Admissio
         store.graders,
         admission,
         operator_token=settings.operator_token.get_secret_value() if settings.operator_token else None,
+        metrics_token=settings.metrics_token.get_secret_value() if settings.metrics_token else None,
     )
 
 
@@ -293,6 +295,7 @@ def _reads(opened: Opened, base: _Basis) -> Reads:
         job_files=JobFilesReads(store.jobs, store.submissions, opened.tickets),
         artifacts=ArtifactReads(store.artifacts),
         operations=OperationReads(store.graders, store.courses, store.jobs, store.dead_letters),
+        pools=PoolLoads(store.graders, store.jobs, opened.rabbit),
         class_jobs=ClassJobs(store.runs, store.jobs, store.rosters),
         ids=store.ids,
         removed=store.removals,

@@ -172,7 +172,7 @@ class IngestSettings(ServiceSettings):
     metrics_token: HeaderToken | None = Field(
         default=None,
         min_length=8,
-        description="token for /metrics of this port; without it metrics are only at metrics_port",
+        description="token for /metrics of this port and loads of pools; without it metrics are only at metrics_port",
     )
     max_body_size: int = Field(
         default=32 * 1024 * 1024, gt=0, le=1024**3, description="limit on a request's body, in bytes"
