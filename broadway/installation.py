@@ -20,6 +20,7 @@ _EXTRAS = {
     "broadway.local.dry_run": "grader",
     "broadway.local": LOCAL,
     "broadway.cli.up": LOCAL,
+    "broadway.ingest.openid": "oidc",
     "broadway.client": "client",
     "broadway.clients": "client",
     "broadway.session": "client",

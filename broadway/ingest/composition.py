@@ -49,6 +49,7 @@ from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.http.shares import ReadShares
 from broadway.ingest.live.feed import Feed
 from broadway.ingest.live.logs import LiveLogs
+from broadway.ingest.openid_composition import openid_of
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
@@ -105,6 +106,7 @@ class Opened:
 def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_within: float) -> Deps:
     """Return the parts of the API that its handlers need."""
     store, base = opened.store, _basis(settings, opened, later=later, answer_within=answer_within)
+    sign_in = SignIn(store.page_sessions, store.access_tokens, PersonalLinks(store.access_tokens))
     return Deps(
         settings=settings,
         limits=base.limits,
@@ -120,7 +122,8 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         authenticator=_authenticator(settings, opened, base.admission),
         auditor=Auditor(opened.shared.audit, later),
         tokens=TokenSettings(store.access_tokens, store.rosters),
-        sign_in=SignIn(store.page_sessions, store.access_tokens, PersonalLinks(store.access_tokens)),
+        sign_in=sign_in,
+        openid=openid_of(settings, store, opened.shared.courses, sign_in),
         reads=_reads(opened, base),
         registration=Registration(store.assignments, base.limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings, store.rosters),

@@ -194,6 +194,7 @@ class Store:
         await self.grades.ensure_indexes()
         await self.logs.ensure_indexes()
         await self.graders.ensure_indexes()
+        await self.rosters.ensure_indexes()
         await self.deliveries.ensure_indexes()
         await self.access_tokens.ensure_indexes()
         await self.audit.ensure_indexes()

@@ -17,6 +17,7 @@ from broadway.domain.job import RetryPolicy
 from broadway.runtime.tls import trust
 from broadway.settings.callbacks import CallbackSettings
 from broadway.settings.http import HttpSettings, Networks
+from broadway.settings.openid import OpenIdSettings
 from broadway.settings.places import Place
 from broadway.settings.retention import RetentionSettings
 from broadway.settings.sections import LogSettings, MongoSettings, TraceSettings
@@ -165,6 +166,7 @@ class IngestSettings(ServiceSettings):
     http: HttpSettings = HttpSettings()
     callback: CallbackSettings = CallbackSettings()
     retention: RetentionSettings = RetentionSettings()
+    oidc: OpenIdSettings = OpenIdSettings()
     trusted_proxies: Networks = Field(
         default="",
         description="proxies whose X-Forwarded-For names the client: addresses and networks, separated by commas",

@@ -19,6 +19,7 @@ from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.limits import Limits
+from broadway.ingest.commands.openid import OpenIdSignIn
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
@@ -87,6 +88,7 @@ class Deps:
     grader_orders: GraderOrders
     forgotten_graders: ForgottenGraders
     letter_retries: LetterRetries
+    openid: OpenIdSignIn | None = None
     is_stopping: bool = False
     run_changes: RunChanges = field(init=False)
 
