@@ -19,7 +19,7 @@ class Place:
 
     @classmethod
     def of(cls, text: str) -> "Place":
-        """Return the place that a setting names: ``engine``, ``registry``, ``oci:DIR``, ``oci-archive:FILE`` and so on."""
+        """Return the place that a setting names, such as ``engine``, ``registry`` or ``oci-archive:FILE``."""
         kind, colon, path = _ALIASES.get(text, text).partition(":")
         return cls(kind, Path(path).absolute() if colon else None)
 
