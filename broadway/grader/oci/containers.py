@@ -22,8 +22,7 @@ from broadway.domain.result import Usage
 from broadway.grader.docker.containers import DockerContainers
 from broadway.grader.oci.accounts import UnknownUserError
 from broadway.grader.oci.checks import check_stage
-from broadway.grader.oci.choice import OCI as NAME
-from broadway.grader.oci.choice import missing
+from broadway.grader.oci.choice import OCI, missing
 from broadway.grader.oci.container import Container, StartError, owner, remove_abandoned, run_alone
 from broadway.grader.oci.facts import which
 from broadway.grader.oci.faults import describe, not_executed, start_fault
@@ -208,7 +207,7 @@ class OciContainers:
         if self._engine:
             return self._engine
         feature = "a privileged container" if stage.privileged else "a network"
-        reason = f"the stage asks for {feature}, which --runtime {NAME} leaves to an engine, and this grader has none"
+        reason = f"the stage asks for {feature}, which --runtime {OCI} leaves to an engine, and this grader has none"
         raise ContainerError(reason, phase=FaultPhase.CREATE, retryable=False)
 
     def _container(self, image: Image, stage: Stage, options: dict[str, Any], labels: Labels) -> Container:

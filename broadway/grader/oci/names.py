@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,11 +41,7 @@ class Names:
 
     def get(self, name: str) -> Named | None:
         """Return the id that a name had; None if it is not known."""
-        try:
-            kept = json.loads((self._names / self._key(name)).read_bytes())
-            return Named(str(kept["image"]), float(kept["asked_at"]))
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            return None
+        return _read(self._names / self._key(name))
 
     def put(self, name: str, image_id: str) -> None:
         """Keep the id that a name has now."""
@@ -62,10 +58,9 @@ class Names:
         What an interrupted pull has left is removed. A program that inherits the descriptor prolongs the lock.
         """
         directory = self._pulls / self._key(name)
-        lock = os.open(directory.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        while (lock := _locked(directory.with_suffix(".lock"))) is None:  # noqa: ASYNC110 - a process may hold it
+            await asyncio.sleep(_POLL)
         try:
-            while not _takes(lock):  # noqa: ASYNC110 - another process may hold it
-                await asyncio.sleep(_POLL)
             await asyncio.to_thread(_empty, directory)
             directory.mkdir()
             try:
@@ -75,24 +70,42 @@ class Names:
         finally:
             os.close(lock)
 
-    def collect(self) -> None:
-        """Remove what interrupted pulls have left; blocks."""
-        for directory in self._pulls.iterdir():
-            if directory.is_dir():
-                with directory.with_suffix(".lock").open("ab") as lock:
-                    if _takes(lock.fileno()):
-                        _empty(directory)
+    def collect(self, has: Callable[[str], bool]) -> None:
+        """Remove what interrupted pulls have left, and the names of images that are not here; blocks."""
+        for file in self._pulls.glob("*.lock"):
+            if (lock := _locked(file)) is not None:
+                _empty(file.with_suffix(""))
+                file.unlink()
+                os.close(lock)
+        for file in self._names.iterdir():
+            known = _read(file)
+            if known is None or not has(known.image_id):
+                file.unlink(missing_ok=True)
 
     def _key(self, name: str) -> str:
         return hashlib.sha256(f"{self._place}\n{name}".encode()).hexdigest()
 
 
-def _takes(lock: int) -> bool:
+def _read(file: Path) -> Named | None:
+    try:
+        kept = json.loads(file.read_bytes())
+        return Named(str(kept["image"]), float(kept["asked_at"]))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _locked(file: Path) -> int | None:
+    """Return the descriptor of a locked file, which is made if it is missing; None if another process has the lock."""
+    lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
-    return True
+        os.close(lock)
+        return None
+    if os.fstat(lock).st_nlink:
+        return lock
+    os.close(lock)  # it was removed before it was locked
+    return None
 
 
 def _empty(directory: Path) -> None:

@@ -82,7 +82,7 @@ class Pulls:
 
     def collect(self) -> None:
         """See ``Origin``."""
-        self._names.collect()
+        self._names.collect(self._store.has)
 
     async def close(self) -> None:
         """See ``Origin``."""

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import resource
-import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ _CHECK_INTERVAL = 0.5  # seconds between two looks at the size of a copy
 _KEPT_VARIABLES = ("PATH", "HOME", "XDG_RUNTIME_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy",
                    "https_proxy", "no_proxy", "REGISTRY_AUTH_FILE", "SSL_CERT_FILE", "SSL_CERT_DIR")  # fmt: skip
 _POLICY = Path("/etc/containers/policy.json")
+_TOO_LARGE = re.compile(r"SIGXFSZ|file too large")  # beyond the limit on a file's size
 _MESSAGE = re.compile(r'level=fatal msg="((?:[^"\\]|\\.)*)"')
 
 
@@ -105,10 +105,9 @@ class Skopeo:
                 output, errors = await asyncio.gather(
                     _bounded(process.stdout, MAX_DOCUMENT), _bounded(process.stderr, _MAX_TEXT)
                 )
-                if await process.wait() == -signal.SIGXFSZ:
-                    raise TooLargeError
-                if process.returncode:
-                    raise SkopeoError(_message(errors.decode(errors="replace")))
+                if await process.wait():
+                    text = errors.decode(errors="replace")
+                    raise TooLargeError if _TOO_LARGE.search(text) else SkopeoError(_message(text))
                 return output
 
     def _auth_options(self, auth: Sequence[int]) -> tuple[str, ...]:
