@@ -9,10 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from backports import zstd
 from images import layer
 
-from broadway.grader.oci.compression import uncompressed
+from broadway.grader.oci.compression import uncompressed, zstd
 from broadway.grader.oci.layers import LayerError, Room, unpack
 from broadway.grader.oci.sources import MAX_LAYERS, Contents, Layout
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backports import zstd
 from harness import free_port, until
 from images import busybox, layer, layout
 from registries import PASSWORD, USER, Registry, proxy, registry
 
 from broadway.domain.job import FaultPhase
 from broadway.grader.oci import pulls
+from broadway.grader.oci.compression import zstd
 from broadway.grader.oci.images import Store
 from broadway.grader.oci.layers import Room
 from broadway.grader.oci.library import Keeping, Library

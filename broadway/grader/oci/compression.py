@@ -12,6 +12,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+__all__ = ["DAMAGED", "uncompressed", "zstd"]
+
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _WINDOW = {int(zstd.DecompressionParameter.window_log_max): 27}  # 128 MiB of memory, the most that zstd itself writes
