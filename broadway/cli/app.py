@@ -125,6 +125,18 @@ def _runtime_name(name: str) -> str:
     return name
 
 
+RuntimeName = Annotated[
+    str,
+    typer.Option(
+        envvar="BROADWAY_RUNTIME",
+        metavar="auto|oci|docker",
+        help="Runtime of the graders: oci, which starts stages without an engine, docker, one of the engine's "
+        "runtimes, or auto: oci if this machine can, else docker.",
+        callback=_runtime_name,
+    ),
+]
+
+
 @app.command()
 def up(
     *,
@@ -141,16 +153,7 @@ def up(
     original_graders: Annotated[
         str, typer.Option(metavar="POOLS", help="Pools, separated by commas, that admit graders of the original.")
     ] = "",
-    runtime: Annotated[
-        str,
-        typer.Option(
-            envvar="BROADWAY_RUNTIME",
-            metavar="auto|oci|docker",
-            help="Runtime of the graders: oci, which starts stages without an engine, docker, one of the engine's "
-            "runtimes, or auto: oci if this machine can, else docker.",
-            callback=_runtime_name,
-        ),
-    ] = "auto",
+    runtime: RuntimeName = "auto",
     json_ready: Annotated[
         Path | None, typer.Option(help="File to write all addresses to, once everything is ready.")
     ] = None,

@@ -150,7 +150,7 @@ def _client(host: str) -> httpx2.AsyncClient:
 
 
 async def unavailable(env: Mapping[str, str] = os.environ, needed: Mapping[str, str] = NEEDED) -> str:
-    """Return why `engine` would find none and start none; empty if there will be one."""
+    """Return the reason for which `engine` would fail; empty if it finds an engine or can start its own."""
     host = env.get("DOCKER_HOST", DEFAULT)
     return "" if await answers(host) else _lacking(host, needed)
 

@@ -76,7 +76,7 @@ class UpOptions:
 class Foundations:
     """The broker, store and engine of the services, and the graders' runtime.
 
-    `node` is None if the broker is not started here, and `engine` if this machine has none and the runtime needs none.
+    `node` is None if the broker is not started here, and `engine` if the runtime works without it and this machine does not have it.
     """
 
     amqp_url: str = field(repr=False)

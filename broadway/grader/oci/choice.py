@@ -17,11 +17,11 @@ class Facts:
 
     Args:
         program: The name or path of crun.
-        version: The first line of its answer to ``--version``; None if there is no such program.
+        version: The first line of its answer to ``--version``; None if the program is missing.
         is_crun: True if it is crun, built with seccomp.
         is_root: True if this process is root's.
         may_mount: True if this process may mount.
-        init: The program that reaps processes; None if there is none.
+        init: The program that reaps processes; None if it is missing.
         groups: The reason for which the control groups cannot be used; empty if they can.
         overlay: The reason for which no overlay can be mounted; empty if it can.
         seccomp: The reason for which the filter of system calls cannot be made; empty if it can.
@@ -44,7 +44,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A runtime, and the reason for it; ``needs`` are the things that a host lacks for the runtime oci."""
+    """A runtime, and the reason for it; ``needs`` has the shortcomings of the host."""
 
     runtime: str
     reason: str

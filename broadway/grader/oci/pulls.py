@@ -163,7 +163,7 @@ def _checked(config: bytes, machine: str) -> str:
     """Return an image's id for its config.
 
     Raises:
-        LayerError: The config is none, or the image is made for another architecture.
+        LayerError: The config is not valid, or the image is made for another architecture.
     """
     try:
         document = json.loads(config)
