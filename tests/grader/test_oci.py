@@ -203,6 +203,19 @@ class TestStages:
         found = await run(image(), "echo again >/dev/stdout; echo error >/proc/self/fd/2", untrusted=True)
         assert sorted(lines(found)) == ["again", "error"]
 
+    async def test_a_private_umask_of_the_grader_changes_nothing(self, image: Image, run: Run) -> None:
+        before = os.umask(0o077)  # as its unit of systemd has it
+        try:
+            made = image(layer(("d/file", "content")))
+            found = await run(made, "stat -c %a / /d; cat /etc/hostname /etc/hosts d/file; echo", untrusted=True)
+        finally:
+            os.umask(before)
+        printed = lines(found)
+        assert found.exit_code == 0
+        assert printed[:2] == ["755", "755"]
+        assert any("localhost" in line for line in printed)
+        assert "content" in printed
+
     async def test_an_untrusted_stage_has_the_strict_profile(self, image: Image, run: Run) -> None:
         script = "grep -E '^(Cap|NoNew|Seccomp:)' /proc/self/status; touch /x 2>&1; touch /sys/fs/cgroup/x 2>&1; id -u"
         printed = lines(await run(image(), script, untrusted=True))

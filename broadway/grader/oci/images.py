@@ -186,7 +186,8 @@ class Store:
 
     def _add_layer(self, digest: str, opened: Callable[[], AbstractContextManager[IO[bytes]]], room: Room) -> None:
         partial, before = self._incoming / digest, room.size
-        partial.mkdir(mode=0o755)
+        partial.mkdir()
+        partial.chmod(0o755)  # whatever the umask is
         with opened() as layer:
             found = unpack(layer, partial, room)
         if found != digest:
