@@ -8,6 +8,7 @@ from benchmarks import (
     classes,
     control_plane,
     deliveries,
+    demo_class,
     fleet,
     grade_sheets,
     grades,
@@ -90,6 +91,7 @@ def goals(plan: Plan) -> list[Goal]:
         *_of_stages(),
         *_of_the_control_plane(),
         *_of_classes(),
+        *_of_the_demo(),
         *_of_hostile_ones(),
         *_of_scale(plan),
         *_of_reads(plan),
@@ -201,6 +203,16 @@ def _of_classes() -> list[Goal]:
         least("Docker: a class of sleepers, of its ideal", classes.SLEEPING, stages.DOCKER, 0.85),
         least("oci: CPU-bound jobs, of their ideal", classes.BUSY, stages.OCI, 0.85),
         least("Docker: a grader killed half-way, of the ideal of the rest", classes.BEREFT, stages.DOCKER, 0.90),
+    ]
+
+
+def _of_the_demo() -> list[Goal]:
+    def most(name: str, figure: Figure) -> Goal:
+        return Goal("demo-class", name, _ratio(figure, stages.OCI, stages.DOCKER), 0.5, is_floor=False)
+
+    return [
+        most("oci: the demo's class on `broadway up`, of Docker's time", demo_class.CLASS),
+        most("oci: the same without those who wait for time limits, of Docker's time", demo_class.HONEST),
     ]
 
 

@@ -17,6 +17,7 @@ from broadway.domain.job import RetryPolicy
 from broadway.runtime.tls import trust
 from broadway.settings.callbacks import CallbackSettings
 from broadway.settings.http import HttpSettings, Networks
+from broadway.settings.images import ImageSettings
 from broadway.settings.openid import OpenIdSettings
 from broadway.settings.places import Place
 from broadway.settings.retention import RetentionSettings
@@ -334,7 +335,8 @@ class GraderSettings(_Settings):
     cpus: float | None = Field(default=None, gt=0, le=10_000, description="CPUs that a stage may use at a time")
     runtime: Id | None = Field(
         default=None,
-        description="container runtime: oci (crun, without the engine), or one of the engine, such as runc or runsc",
+        description="container runtime: oci (crun, without the engine), docker (the engine's default), auto (oci if"
+        " this host can, else docker), or one of the engine, such as runc or runsc",
     )
     oci_program: str = Field(
         default="crun", min_length=1, max_length=MAX_TEXT, description="with `--runtime oci`: name or path of crun"
@@ -345,6 +347,7 @@ class GraderSettings(_Settings):
     oci_unused_days: float = Field(
         default=14.0, gt=0, le=36_500, description="with `--runtime oci`: days until unused unpacked images are removed"
     )
+    images: ImageSettings = ImageSettings()
     min_disk: Memory = Field(default="256m", description="free disk space below which the grader takes no jobs")
     pause_after: int = Field(
         default=5,
