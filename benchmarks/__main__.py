@@ -22,6 +22,7 @@ from benchmarks import (
     hostile,
     large_runs,
     live_logs,
+    pages,
     polls,
     regrades,
     scale,
@@ -57,6 +58,7 @@ SUITES: dict[str, Suite] = {
     "many-streams": streams.measure_many,
     "live-logs": live_logs.measure,
     "polls": polls.measure,
+    "pages": pages.measure,
     "deliveries": deliveries.measure,
     "grade-sheets": grade_sheets.measure,
 }
