@@ -16,6 +16,7 @@ from benchmarks.machine import cpu_seconds
 from benchmarks.plan import Plan
 from benchmarks.polls import Answers
 from benchmarks.rounds import interleave
+from benchmarks.runtimes import FailedError
 from benchmarks.samples import Figure, Results
 from benchmarks.site import COURSE, START, TOKEN, Site, ground
 
@@ -132,7 +133,7 @@ async def _sign_in(visitor: httpx2.AsyncClient, token: str) -> None:
     answer = await visitor.post("/ui/sign-in", data={"token": token}, headers=OWN)
     if answer.status_code != httpx2.codes.SEE_OTHER:
         answer.raise_for_status()
-        raise RuntimeError("the token is not accepted")
+        raise FailedError("the token is not accepted")
 
 
 def _cookie(visitor: httpx2.AsyncClient) -> str:
@@ -203,13 +204,13 @@ async def _follow(group: Class, opened: asyncio.Event, events: "count[int]") -> 
     try:
         head = f"GET {group.page}/live HTTP/1.1\r\nHost: {where.host}:{where.port}\r\nCookie: {_cookie(group.staff)}"
         writer.write(f"{head}\r\n\r\n".encode())
-        if b" 200 " not in await reader.readline():
-            raise RuntimeError("the stream was refused")
+        if b" 200 " not in (status := await reader.readline()):
+            raise FailedError(f"a stream was answered with {status.decode()}")
         opened.set()
         async for line in reader:
             if line.startswith(b"event: parts"):
                 next(events)
-        raise RuntimeError("the stream has ended")
+        raise FailedError("a stream has ended")
     finally:
         writer.close()
 
