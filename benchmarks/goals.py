@@ -16,6 +16,7 @@ from benchmarks import (
     hostile,
     large_runs,
     live_logs,
+    pages,
     polls,
     regrades,
     retention,
@@ -106,6 +107,7 @@ def goals(plan: Plan) -> list[Goal]:
         *_of_live_logs(),
         *_of_alerts(),
         *_of_fleets(plan),
+        *_of_pages(plan),
     ]
 
 
@@ -366,6 +368,36 @@ def _of_fleets(plan: Plan) -> list[Goal]:
         ),
         Goal("fleets", f"{many}: memory of the broker, MiB", memory, 1024, is_floor=False),
         Goal("fleets", f"{many}, idle: CPU of the control plane, % of a core", idle, 10, is_floor=False),
+    ]
+
+
+def _of_pages(plan: Plan) -> list[Goal]:
+    def largest(figure: Figure) -> Callable[[Results], float]:
+        return lambda results: max(results.value(figure, page) for page in pages.LOADED)
+
+    def most(name: str, of: Callable[[Results], float], bound: float) -> Goal:
+        return Goal("pages", name, of, bound, is_floor=False)
+
+    many, none = pages.watchers(plan.watchers), pages.watchers(0)
+    return [
+        most("first load of the largest page, compressed, kB", largest(pages.BYTES), 60),
+        most("first load of a page: requests", largest(pages.REQUESTS), 6),
+        most(f"a page of a run of {plan.run:,} that goes on: p95, ms", _value(pages.SHOWN, pages.RUN), 100),
+        most(
+            f"{many} of a run with 10 changes/s: CPU of ingest and store, of a core, %",
+            lambda results: results.value(pages.WATCHING, many) - results.value(pages.WATCHING, none),
+            25,
+        ),
+        most(
+            f"{plan.reloads} students reload within 10 s while grading goes on: p99, ms",
+            _value(pages.STORM, pages.RUN),
+            1000,
+        ),
+        most(
+            f"{plan.reloads} students reload within 10 s while grading goes on: refused",
+            _value(pages.STORM_REFUSED, pages.RUN),
+            0,
+        ),
     ]
 
 

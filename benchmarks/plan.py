@@ -42,6 +42,11 @@ class Plan:
     fleet_sleep: float = 30.0
     submissions: int = 5
     starts: int = 5
+    run: int = 2_000  # students of a run whose pages are shown
+    watchers: int = 500  # of one run
+    watching: float = 15.0  # seconds for which they are observed
+    reloads: int = 600  # students who reload at a deadline
+    page_rounds: int = 2
     flood: int = 256 * 2**20  # bytes of output
     idle: float = 15.0  # seconds for which idle graders are observed
 
@@ -70,5 +75,6 @@ FULL = Plan(
     flood=2**30,
     polling=30.0,
     poll_rounds=5,
+    page_rounds=5,
     idle=60.0,
 )
