@@ -14,6 +14,7 @@ LOCAL = "local"
 
 # Packages and modules, with the extra that brings their libraries; the first one that an import leads through decides.
 _EXTRAS = {
+    "broadway.runtime.tracing": "otel",
     "broadway.grader": "grader",
     "broadway.cli.dry_runs": "grader",
     "broadway.local.dry_run": "grader",

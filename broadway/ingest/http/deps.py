@@ -13,6 +13,7 @@ from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.callbacks import Callbacks
 from broadway.ingest.commands.courses import CourseSettings
+from broadway.ingest.commands.forget_graders import ForgottenGraders
 from broadway.ingest.commands.grade_commands import GradeCommands
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
@@ -24,6 +25,8 @@ from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
+from broadway.ingest.commands.retention import Retention
+from broadway.ingest.commands.retry_letters import LetterRetries
 from broadway.ingest.commands.sign_in import SignIn
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.tokens import TokenSettings
@@ -81,7 +84,10 @@ class Deps:
     join_tokens: JoinTokens
     pools: Pools
     courses: CourseSettings
+    retention: Retention
     grader_orders: GraderOrders
+    forgotten_graders: ForgottenGraders
+    letter_retries: LetterRetries
     openid: OpenIdSignIn | None = None
     is_stopping: bool = False
     run_changes: RunChanges = field(init=False)

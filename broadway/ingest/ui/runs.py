@@ -90,12 +90,20 @@ async def page_of(request: Request, deps: Deps) -> RunPage:
     table = await deps.reads.run_tables.of_run(course_of(request).id, request.path_params["run_id"])
     if table is None:
         raise Refused(404, NOTHING_HERE)
-    wanted = filter_of(request)
+    return page_of_table(table, filter_of(request))
+
+
+def page_of_table(table: RunTable, wanted: Filter) -> RunPage:
+    """Return the contents of the page of a table; all who look at the same page of it share them."""
+    return table.form(("page", wanted), lambda: _made(table, wanted))
+
+
+def _made(table: RunTable, wanted: Filter) -> RunPage:
     summary = table.form("summary", lambda: summary_of(table.rows))
     return RunPage(
         table=table,
         summary=summary,
-        rows=table.form(("rows", wanted), lambda: rows_of(table.rows, wanted)),
+        rows=rows_of(table.rows, wanted),
         wanted=wanted,
         status=status_of_run(table.progress.run, table.progress),
         bars=count_bars(summary.counts, summary.total),
