@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 from broadway.domain.job import Job, JobClass, Phase
@@ -190,22 +190,4 @@ class ProbedBroker(Protocol):
 
         Raises:
             PublishError: The broker is unavailable.
-        """
-
-
-class Leases(Protocol):
-    """Named leases, each held by one process at a time."""
-
-    async def acquire(self, name: str, holder: str, ttl: timedelta) -> bool:
-        """Take or renew a lease for ``ttl`` from now; return False while another process holds it.
-
-        Raises:
-            StoreError: The store is unavailable.
-        """
-
-    async def release(self, name: str, holder: str) -> None:
-        """Release a lease if ``holder`` holds it.
-
-        Raises:
-            StoreError: The store is unavailable.
         """

@@ -49,6 +49,7 @@ from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.http.shares import ReadShares
 from broadway.ingest.live.feed import Feed
 from broadway.ingest.live.logs import LiveLogs
+from broadway.ingest.openid_composition import openid_of
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
@@ -63,6 +64,7 @@ from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.operations import OperationReads
+from broadway.ingest.reads.pools import PoolLoads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reads import Reads
 from broadway.ingest.reads.recent_works import RecentWorks
@@ -72,6 +74,7 @@ from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.submissions import SubmissionReads
 from broadway.ingest.reads.waiting import WaitingReads
+from broadway.ingest.retention_composition import retention_of
 from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
@@ -103,6 +106,7 @@ class Opened:
 def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_within: float) -> Deps:
     """Return the parts of the API that its handlers need."""
     store, base = opened.store, _basis(settings, opened, later=later, answer_within=answer_within)
+    sign_in = SignIn(store.page_sessions, store.access_tokens, PersonalLinks(store.access_tokens))
     return Deps(
         settings=settings,
         limits=base.limits,
@@ -118,7 +122,8 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         authenticator=_authenticator(settings, opened, base.admission),
         auditor=Auditor(opened.shared.audit, later),
         tokens=TokenSettings(store.access_tokens, store.rosters),
-        sign_in=SignIn(store.page_sessions, store.access_tokens, PersonalLinks(store.access_tokens)),
+        sign_in=sign_in,
+        openid=openid_of(settings, store, opened.shared.courses, sign_in),
         reads=_reads(opened, base),
         registration=Registration(store.assignments, base.limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings, store.rosters),
@@ -137,6 +142,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         join_tokens=JoinTokens(store.access_tokens),
         pools=pools_of(store),
         courses=CourseSettings(store.courses, opened.rabbit),
+        retention=retention_of(settings.retention, store),
         joins=_joins(settings, opened, base.admission),
         forgotten_graders=ForgottenGraders(store.graders, store.jobs, opened.accounts),
         grader_orders=GraderOrders(store.graders, base.announcements, opened.accounts, base.gateway.sessions),
@@ -209,6 +215,7 @@ def _authenticator(settings: IngestSettings, opened: Opened, admission: Admissio
         store.graders,
         admission,
         operator_token=settings.operator_token.get_secret_value() if settings.operator_token else None,
+        metrics_token=settings.metrics_token.get_secret_value() if settings.metrics_token else None,
     )
 
 
@@ -291,8 +298,10 @@ def _reads(opened: Opened, base: _Basis) -> Reads:
         job_files=JobFilesReads(store.jobs, store.submissions, opened.tickets),
         artifacts=ArtifactReads(store.artifacts),
         operations=OperationReads(store.graders, store.courses, store.jobs, store.dead_letters),
+        pools=PoolLoads(store.graders, store.jobs, opened.rabbit),
         class_jobs=ClassJobs(store.runs, store.jobs, store.rosters),
         ids=store.ids,
+        removed=store.removals,
     )
 
 

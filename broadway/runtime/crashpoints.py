@@ -61,6 +61,11 @@ class Point(StrEnum):
     GRADES_VERSION_STORED = "grades.version-stored"
     GRADES_POINTER_MOVED = "grades.pointer-moved"
 
+    RETENTION_SUBMISSIONS_REMOVED = "retention.submissions-removed"
+    RETENTION_NOTED = "retention.noted"
+    RETENTION_RUNS_REMOVED = "retention.runs-removed"
+    RETENTION_JOBS_REMOVED = "retention.jobs-removed"
+
     PUSH_KEPT = "push.kept"
     PUSH_CLAIMED = "push.claimed"
     PUSH_RUN_STORED = "push.run-stored"
@@ -128,6 +133,9 @@ class Point(StrEnum):
     CALLBACK_TAKEN = "callback.taken"
     CALLBACK_SENT = "callback.sent"
     CALLBACK_RECORDED = "callback.recorded"
+
+    MIGRATION_CLAIMED = "migration.claimed"
+    MIGRATION_APPLIED = "migration.applied"
 
 
 class CrashPointError(RuntimeError):

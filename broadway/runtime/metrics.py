@@ -210,6 +210,9 @@ AUDIT_LOST = Counter(
     "broadway_audit_records_lost_total", "Records of the audit log that could not be stored; the log has them."
 )
 
+RETENTION_PASSES = Counter("broadway_retention_passes_total", "Passes of retention that have ended, without dry runs.")
+RETENTION_REMOVED = Counter("broadway_retention_removed_total", "Things that retention has removed.", ["kind"])
+
 PART_UP = Gauge("broadway_part_up", "1 if a part that this process needs answers.", ["part"])
 PART_CHECK_SECONDS = Gauge(
     "broadway_part_check_seconds", "Time that the last check of a part took, up to its timeout.", ["part"]

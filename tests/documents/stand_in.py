@@ -31,7 +31,7 @@ OF_COMPOSE: Mapping[str, Mapping[str, bool]] = {
     "logs": {"--follow": False, "-f": False, "--tail": True},
     "ps": {},
     "restart": {},
-    "run": {"--rm": False},
+    "run": {"--rm": False, "-v": True},
     "start": {},
     "stop": {},
     "up": {"-d": False, "--build": False, "--scale": True},
@@ -167,6 +167,35 @@ def unshare(arguments: Sequence[str]) -> None:
             raise WrongError(f"tests has no program {module}")
 
 
+def kubectl(arguments: Sequence[str]) -> None:
+    """Check that the files of a command exist, and that the objects that it names are in our manifests."""
+    rest = [each for each in arguments if each != "-n" and not each.startswith("--")]
+    if "-n" in arguments:
+        rest.remove(namespace := arguments[arguments.index("-n") + 1])
+        if not _in_manifests(rf"^  name: {re.escape(namespace)}$"):
+            raise WrongError(f"deploy/kubernetes has no namespace {namespace}")
+    verb, *operands = rest
+    if verb in ("apply", "delete") and operands[0] == "-f":
+        missing = [each for each in operands[1:] if not (ROOT / each).exists()]
+        if missing or len(operands) < 2:
+            raise WrongError(f"no file {', '.join(missing)}")
+        return
+    if verb == "create" and operands[:2] == ["secret", "generic"]:
+        wanted = rf"(secretName|name): {re.escape(operands[2])}\b"
+    elif verb in ("rollout", "wait", "scale", "get", "logs", "exec"):
+        named = [each.rpartition("/")[2] for each in operands if "/" in each][:1]
+        wanted = rf"^  name: {re.escape(named[0])}$" if named else ""
+    else:
+        raise WrongError(f"kubectl {verb} is not in the table of this check")
+    if not _in_manifests(wanted):
+        raise WrongError(f"deploy/kubernetes names no such object: {shlex.join(operands)}")
+
+
+def _in_manifests(pattern: str) -> bool:
+    manifests = (ROOT / "deploy" / "kubernetes").rglob("*.yaml")
+    return any(re.search(pattern, path.read_text(), re.MULTILINE) for path in manifests)
+
+
 def sudo(arguments: Sequence[str]) -> None:
     """Run the stand-in of the command that follows."""
     check(arguments[0], arguments[1:])
@@ -198,6 +227,7 @@ STAND_INS: Mapping[str, Callable[[Sequence[str]], None]] = {
     "git": git,
     "sudo": sudo,
     "unshare": unshare,
+    "kubectl": kubectl,
     "pipx": installer,
     "uv": installer,
     "apt-get": apt_get,

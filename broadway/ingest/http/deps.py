@@ -19,11 +19,13 @@ from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.limits import Limits
+from broadway.ingest.commands.openid import OpenIdSignIn
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
+from broadway.ingest.commands.retention import Retention
 from broadway.ingest.commands.retry_letters import LetterRetries
 from broadway.ingest.commands.sign_in import SignIn
 from broadway.ingest.commands.start import RunStarts
@@ -82,9 +84,11 @@ class Deps:
     join_tokens: JoinTokens
     pools: Pools
     courses: CourseSettings
+    retention: Retention
     grader_orders: GraderOrders
     forgotten_graders: ForgottenGraders
     letter_retries: LetterRetries
+    openid: OpenIdSignIn | None = None
     is_stopping: bool = False
     run_changes: RunChanges = field(init=False)
 
