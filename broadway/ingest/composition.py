@@ -28,7 +28,6 @@ from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
-from broadway.ingest.commands.retry_letters import LetterRetries
 from broadway.ingest.commands.sign_in import SignIn
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.stores import HandInRules
@@ -45,7 +44,6 @@ from broadway.ingest.gateway.sessions import Sessions
 from broadway.ingest.grade_composition import grade_commands, grade_reads, regrade_reads, standing_reads
 from broadway.ingest.http.auth import Authenticator
 from broadway.ingest.http.deps import Deps
-from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.http.shares import ReadShares
 from broadway.ingest.live.feed import Feed
 from broadway.ingest.live.logs import LiveLogs
@@ -116,7 +114,6 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         feed=Feed(store.jobs),
         live_logs=_live_logs(opened),
         health=opened.health,
-        outages=StoreOutages(opened.health),
         shares=base.shares,
         authenticator=_authenticator(settings, opened, base.admission),
         auditor=Auditor(opened.shared.audit, later),
@@ -135,7 +132,6 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         grades=grade_commands(store, base.limits, base.standings, base.orders, base.announcements),
         orders=base.orders,
         reruns=base.reruns,
-        letter_retries=LetterRetries(store.dead_letters, store.jobs, store.runs, base.reruns),
         receiver=base.receiver,
         admission=base.admission,
         join_tokens=JoinTokens(store.access_tokens),
