@@ -54,6 +54,13 @@ class BacklogCounts(Protocol):
         """Return the number of a course's jobs that are stored as queued."""
 
 
+class LetterCount(Protocol):
+    """The number of dead letters."""
+
+    async def count(self) -> int:
+        """Return the number of stored dead letters."""
+
+
 class ReconciledJobs(PhaseJobs, JobsById, Protocol):
     """The operations on stored jobs that reconciling needs."""
 

@@ -39,6 +39,8 @@ class Point(StrEnum):
     ORDER_JOBS_MOVED = "order.jobs-moved"
     ORDER_DONE = "order.done"
     CANCEL_STORED = "cancel.stored"
+    LETTER_RERUN = "letter.rerun"
+    FORGET_USER_CLOSED = "forget.user-closed"
     UPLOAD_COUNTED = "upload.counted"
     UPLOAD_CONTENTS_STORED = "upload.contents-stored"
     UPLOAD_STORED = "upload.stored"
@@ -131,6 +133,9 @@ class Point(StrEnum):
     CALLBACK_TAKEN = "callback.taken"
     CALLBACK_SENT = "callback.sent"
     CALLBACK_RECORDED = "callback.recorded"
+
+    MIGRATION_CLAIMED = "migration.claimed"
+    MIGRATION_APPLIED = "migration.applied"
 
 
 class CrashPointError(RuntimeError):

@@ -33,6 +33,7 @@ from broadway.ingest.commands.limits import InvalidEnvError, NoConfigError, Quot
 from broadway.ingest.commands.regrade import RegradeMovedError
 from broadway.ingest.commands.regrade_plan import NothingToRegradeError
 from broadway.ingest.commands.retention import PassOrderedError
+from broadway.ingest.commands.retry_letters import NoJobsError, NoLetterError
 from broadway.ingest.commands.start import NoAssignmentError, NotInRosterError
 from broadway.ingest.commands.submit import KeyReusedError
 from broadway.ingest.commands.tokens import NoStudentError, TokenLimitError
@@ -66,6 +67,8 @@ _REFUSALS: Mapping[type[Exception], int] = {
     OrderError: 409,
     NoConfigError: 409,
     NoGraderError: 404,
+    NoLetterError: 404,
+    NoJobsError: 409,
     CredentialError: 401,
     AdmissionError: 403,
     RevokedError: 403,

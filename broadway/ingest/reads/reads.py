@@ -16,6 +16,7 @@ from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.operations import OperationReads
+from broadway.ingest.reads.pools import PoolLoads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.regrades import RegradeReads
 from broadway.ingest.reads.reports import ReportReads
@@ -54,6 +55,7 @@ class Reads:
     artifacts: ArtifactReads
     sheets: GradeSheets
     operations: OperationReads
+    pools: PoolLoads
     class_jobs: ClassJobs
     ids: IdQueries
     removed: RemovedQueries

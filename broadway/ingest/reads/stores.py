@@ -174,9 +174,16 @@ class AuditQueries(Protocol):
     """Queries on the audit log."""
 
     async def latest(
-        self, *, course: str | None, name: str | None, operation: str | None, before: str | None, limit: int
+        self,
+        *,
+        course: str | None,
+        name: str | None,
+        operation: str | None,
+        paths: Sequence[str] = (),
+        before: str | None,
+        limit: int,
     ) -> list[AuditRecord]:
-        """Return records, latest first; only those that have the given values.
+        """Return records, latest first; only those that have the given values, and whose objects begin with a path.
 
         Raises:
             CursorError: ``before`` is not a cursor.

@@ -159,13 +159,15 @@ V2: Mapping[str, Mapping[str, Handler]] = {
     f"{_GRADER}/jobs/{{job_id:id}}/contents/{{sha256:id}}": {"GET": job_files.content},
     f"{_GRADER}/jobs/{{job_id:id}}/artifacts": {"POST": artifacts.create},
     f"{_GRADER}/forget-secret": {"POST": graders.forget_secret},
+    f"{_GRADER}/forget": {"POST": graders.forget},
     "/api/v2/join-tokens": {"GET": join_tokens.list_tokens, "POST": join_tokens.create},
     "/api/v2/join-tokens/{token:id}": {"GET": join_tokens.show, "DELETE": join_tokens.revoke},
     "/api/v2/sign-in-links": {"POST": links.add_for_operator},
     "/api/v2/pools": {"GET": pools.list_pools},
-    "/api/v2/pools/{pool:id}": {"PUT": pools.put},
+    "/api/v2/pools/{pool:id}": {"GET": pools.describe, "PUT": pools.put},
     "/api/v2/dead-letters": {"GET": dead_letters.list_letters},
     "/api/v2/dead-letters/{letter:id}": {"GET": dead_letters.show, "DELETE": dead_letters.discard},
+    "/api/v2/dead-letters/{letter:id}/retry": {"POST": dead_letters.retry},
 }
 
 
