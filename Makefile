@@ -13,8 +13,8 @@ help: ## this list
 setup: ## install missing system packages, then .venv
 	@scripts/bootstrap
 
-demo: setup ## grade a course on this machine, from submissions to scores; KEEP=1 leaves it running
-	.venv/bin/python -m demo $(if $(KEEP),--keep)
+demo: setup ## grade a course on this machine, from submissions to scores; KEEP=1 leaves it running, RUNTIME=docker takes the engine
+	.venv/bin/python -m demo $(if $(KEEP),--keep) $(if $(RUNTIME),--runtime $(RUNTIME))
 
 up: setup ## run all services on this machine until Ctrl-C
 	.venv/bin/broadway up

@@ -24,8 +24,8 @@ from broadway.messages.events import JobDispatched, JobFinished, JobStarted
 from broadway.messages.ticket import TICKETS, Tickets
 from broadway.messages.topology import DEAD_LETTERS, dead_letter_key, grader_user
 from broadway.results import contests
-from broadway.results.dead_letters import UNPROVEN
 from broadway.runtime import metrics
+from broadway.runtime.metrics import UNPROVEN
 from broadway.settings.programs import ApiSettings
 
 

@@ -19,6 +19,7 @@ from faults.test_regrades import OF_REGRADES
 from faults.test_uploads import OF_GRADES, OF_UPLOADS
 from faults.world import COURSES, World
 from harness import IS_WHOLE, stage, until
+from mongo.test_migrations import OF_MIGRATIONS
 from pushes import push, signature
 
 from broadway.dispatcher.patience import PATIENCE
@@ -26,7 +27,10 @@ from broadway.mongo.students import INLINE
 from broadway.runtime.crashpoints import Point
 
 MODES = ("exit", "raise", "hang", "cancel")
-APART = (*OF_UPLOADS, *OF_GRADES, *OF_REGRADES, *OF_CALLBACKS)  # have tests of their own
+OF_OPERATORS = (Point.LETTER_RERUN, Point.FORGET_USER_CLOSED)  # in the tests of the commands of operators
+OF_RETENTION = tuple(point for point in Point if point.value.startswith("retention."))  # tests/ingest/commands
+# These have tests of their own.
+APART = (*OF_OPERATORS, *OF_UPLOADS, *OF_GRADES, *OF_REGRADES, *OF_CALLBACKS, *OF_RETENTION, *OF_MIGRATIONS)
 POINTS = [point for point in Point if point not in APART]
 PAIRS = [(point, mode) for number, point in enumerate(POINTS) for mode in MODES[number % 4 :] + MODES[: number % 4]]
 SELECTED = PAIRS if IS_WHOLE else PAIRS[:: 4 * 5]
