@@ -44,8 +44,8 @@ async def test_pages_of_tokens_and_first_steps_in_both_themes_wide_and_narrow(wo
     assert "\n".join(walker.problems) == ""
 
 
-async def test_a_first_course_is_made_without_script(walker: Walker) -> None:
-    name = f"new-{token_hex(4)}"
+async def test_a_first_course_is_made_without_script(world: World, walker: Walker) -> None:
+    name = f"{world.course}-new"
     page = await walker.window(java_script_enabled=False)
     await walker.sign_in(page, "operator-token")
     await page.click("text=Courses and tokens")
