@@ -25,13 +25,16 @@ from broadway.cli import (
     pools,
     queues,
     regrades,
+    retention,
     runs,
     services,
     standings,
     submissions,
     terminal,
     topology,
+    upkeep,
 )
+from broadway.cli.broker_access import PASSED_ON
 from broadway.cli.common import EX_CONFIG, EXIT_FAILED, AsJson, header_secret
 from broadway.cli.doctor import doctor
 from broadway.installation import explain
@@ -64,6 +67,7 @@ app.add_typer(topology.app, name="topology")
 app.add_typer(dead_letters.app, name="dead")
 app.add_typer(access.courses, name="course")
 app.add_typer(access.students, name="student")
+app.add_typer(retention.app, name="retention")
 grades.app.command("export")(grade_sheets.export)
 grades.app.command("merge")(grade_sheets.merge)
 grades.app.command("import")(grade_sheets.import_)
@@ -75,6 +79,9 @@ submissions.app.command("choose")(standings.choose)
 submissions.app.command("late-days")(standings.claim_late_days)
 app.command("submit")(submissions.submit)
 app.command("audit")(access.audit)
+app.command("migrate", context_settings=PASSED_ON)(upkeep.migrate)
+app.command("backup", context_settings=PASSED_ON)(upkeep.backup)
+app.command("restore", context_settings=PASSED_ON)(upkeep.restore)
 services.add_to(app, graders=graders.app)
 app.command("doctor", context_settings={"ignore_unknown_options": True})(doctor)
 
@@ -98,7 +105,20 @@ def _installed() -> Iterator[None]:
 
 
 # Groups of commands for operators, besides `grader`, which also starts graders.
-_OF_OPERATORS = {"audit", "course", "dead", "doctor", "pool", "queue", "student", "topology"}
+_OF_OPERATORS = {
+    "audit",
+    "backup",
+    "course",
+    "dead",
+    "doctor",
+    "migrate",
+    "pool",
+    "queue",
+    "restore",
+    "retention",
+    "student",
+    "topology",
+}
 
 
 @app.callback(invoke_without_command=True)

@@ -20,6 +20,7 @@ import httpx2
 from broadway.cli.common import LOCAL
 from broadway.cli.findings import Finding, ok, problem, warning
 from broadway.cli.identity_checks import identities
+from broadway.cli.migration_checks import migrations
 from broadway.cli.runtime_checks import choice_of_up, of_engine, runtime_of
 from broadway.domain.assignment import memory_bytes
 from broadway.domain.grader import Grader
@@ -201,6 +202,7 @@ async def _store(deployment: Deployment) -> list[Finding]:
     if inspection.missing_indexes:
         text = f"indexes are missing: {', '.join(inspection.missing_indexes)}"
         findings.append(warning("store", text, "queries are slow without them; services create them when they start"))
+    findings += migrations(inspection)
     if inspection.is_replicated:
         return [ok("store", "MongoDB answers and is a replica set"), *findings]
     text = "MongoDB answers, but is not a replica set"

@@ -1,7 +1,6 @@
 """`broadway up`: all services on one machine, supervised until a signal stops them."""
 
 import asyncio
-import fcntl
 import json
 import os
 import signal
@@ -17,7 +16,7 @@ from broadway.cli import terminal
 from broadway.cli.topology_repair import Inspector, expected_queues
 from broadway.local.processes import LocalError, absolute
 from broadway.local.secret import write
-from broadway.local.site import VARIABLE, keep
+from broadway.local.site import VARIABLE, keep, locked
 from broadway.local.stack import Foundations, Say, Stack, UpOptions, stack
 from broadway.management import ManagementError
 from broadway.mongo.store import StoreUnreachableError
@@ -38,7 +37,7 @@ async def up(options: UpOptions) -> int:
     options = replace(options, directory=absolute(options.directory))
     supervision.arm()
     try:
-        with _locked(options.directory):
+        with locked(options.directory):
             await _until_signaled(options, say)
     except (LocalError, OSError) as error:
         say(f"broadway up: {error}")
@@ -160,18 +159,6 @@ def _announced(path: Path | None, facts: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Hold the directory's lock; raise LocalError if another process holds it."""
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (directory / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LocalError(f"another `broadway up` runs in {directory}") from None
-        yield
 
 
 def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -18,8 +18,10 @@ from broadway.runtime.tls import trust
 from broadway.settings.callbacks import CallbackSettings
 from broadway.settings.http import HttpSettings, Networks
 from broadway.settings.images import ImageSettings
+from broadway.settings.openid import OpenIdSettings
 from broadway.settings.places import Place
-from broadway.settings.sections import LogSettings, MongoSettings
+from broadway.settings.retention import RetentionSettings
+from broadway.settings.sections import LogSettings, MongoSettings, TraceSettings
 from broadway.settings.setting_names import ENV_PREFIX, Names
 from broadway.settings.values import MAX_TEXT, AmqpUrl, HeaderToken, HttpUrl, PoolNames, check_address
 
@@ -78,6 +80,7 @@ class ServiceSettings(_Settings):
         default=SecretStr("amqp://guest:guest@localhost:5672/"), description="address of the broker for services"
     )
     mongodb: MongoSettings = MongoSettings()
+    trace: TraceSettings = TraceSettings()
     heartbeat_interval: int = Field(default=10, ge=1, le=3600, description="seconds between two heartbeats of a grader")
     max_attempts: int = Field(
         default=3, ge=1, le=100, description="attempts of a job before it ends as an infrastructure error"
@@ -163,6 +166,8 @@ class IngestSettings(ServiceSettings):
     gateway_pool: Id = Field(default="default", description="pool of HTTP and WebSocket graders that name no pool")
     http: HttpSettings = HttpSettings()
     callback: CallbackSettings = CallbackSettings()
+    retention: RetentionSettings = RetentionSettings()
+    oidc: OpenIdSettings = OpenIdSettings()
     trusted_proxies: Networks = Field(
         default="",
         description="proxies whose X-Forwarded-For names the client: addresses and networks, separated by commas",
@@ -170,7 +175,7 @@ class IngestSettings(ServiceSettings):
     metrics_token: HeaderToken | None = Field(
         default=None,
         min_length=8,
-        description="token for /metrics of this port; without it metrics are only at metrics_port",
+        description="token for /metrics of this port and loads of pools; without it metrics are only at metrics_port",
     )
     max_body_size: int = Field(
         default=32 * 1024 * 1024, gt=0, le=1024**3, description="limit on a request's body, in bytes"
