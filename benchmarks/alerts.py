@@ -43,7 +43,7 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
         http = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{of_prometheus}")
         prometheus = Prometheus(await stack.enter_async_context(http))
         async with asyncio.timeout(START):
-            while not await prometheus.are_up(TARGETS):
+            while not await prometheus.are_up(TARGETS):  # noqa: ASYNC110 - of another process
                 await asyncio.sleep(0.2)
         for _ in range(plan.alert_rounds):
             (work / "engine-away").touch()
@@ -58,6 +58,6 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
 async def _seconds_until(prometheus: Prometheus, *, fires: bool) -> float:
     begun = time.monotonic()
     async with asyncio.timeout(PATIENCE):
-        while bool(await prometheus.firing(ALERT)) is not fires:
+        while bool(await prometheus.firing(ALERT)) is not fires:  # noqa: ASYNC110 - of another process
             await asyncio.sleep(0.2)
     return time.monotonic() - begun
