@@ -93,7 +93,7 @@ def _variables(options: UpOptions, running: Stack) -> dict[str, str]:
         "BROADWAY_TOKEN": running.token,
         "BROADWAY_AMQP_URL": below.amqp_url,
         "BROADWAY_MONGODB_DSN": below.mongodb_dsn,
-        "DOCKER_HOST": below.engine.docker_host,
+        **({"DOCKER_HOST": below.engine.docker_host} if below.engine else {}),
         **({"BROADWAY_MANAGEMENT_URL": below.node.administration} if below.node else {}),
     }
 
@@ -133,8 +133,9 @@ def _facts(options: UpOptions, running: Stack) -> dict[str, Any]:
         "operator_token": running.operator_token,
         "amqp_url": below.amqp_url,
         "mongodb_dsn": below.mongodb_dsn,
-        "docker_host": below.engine.docker_host,
-        "private_engine": below.engine.private,
+        "docker_host": below.engine.docker_host if below.engine else None,
+        "private_engine": bool(below.engine and below.engine.private),
+        "runtime": below.runtime.runtime,
         "management_url": below.node.management_url if below.node else None,
         "management_user": below.node.username if below.node else None,
         "management_password_file": str(options.directory / "broker" / "password") if below.node else None,
@@ -168,8 +169,9 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if facts["management_url"]:
         yield "RabbitMQ", facts["management_url"]
         yield "", f"user {facts['management_user']}, password in {facts['management_password_file']}"
-    yield "Engine", facts["docker_host"] + (" (private)" if facts["private_engine"] else "")
-    yield "Graders", f"{', '.join(facts['graders'])}, {facts['slots']} slots each"
+    if facts["docker_host"]:
+        yield "Engine", facts["docker_host"] + (" (private)" if facts["private_engine"] else "")
+    yield "Graders", f"{', '.join(facts['graders'])}, {facts['slots']} slots each, runtime {facts['runtime']}"
     yield "Logs", facts["log_dir"]
     yield "Commands", "in this directory, `broadway doctor`, `broadway course add` and others find all of it;"
     yield "", f"elsewhere with {VARIABLE}={facts['directory']}"

@@ -39,10 +39,13 @@ from broadway.mongo.jobs import Jobs
 from broadway.mongo.leases import Leases
 from broadway.mongo.logs import Logs
 from broadway.mongo.migrations import Migrations, UnfinishedRestoreError
+from broadway.mongo.old_graders import OldGraders
 from broadway.mongo.outcomes import Outcomes
 from broadway.mongo.pools import Pools
 from broadway.mongo.progress import Progress
+from broadway.mongo.removals import Removals
 from broadway.mongo.reports import Reports
+from broadway.mongo.retention import RetentionStates
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
 from broadway.mongo.sessions import PageSessions
@@ -92,6 +95,9 @@ class Store:
     page_sessions: PageSessions
     callbacks: Callbacks
     migrations: Migrations
+    retention: RetentionStates
+    removals: Removals
+    old_graders: OldGraders
     _primary: Database
     _answers: Answers
 
@@ -172,6 +178,9 @@ class Store:
             page_sessions=PageSessions(main["page_session"]),
             callbacks=callbacks,
             migrations=Migrations(main["migration"]),
+            retention=RetentionStates(main["retention"]),
+            removals=Removals.of(main, logs),
+            old_graders=OldGraders(main["worker_node"]),
             _primary=main,
             _answers=answers,
         )
@@ -185,6 +194,7 @@ class Store:
         await self.grades.ensure_indexes()
         await self.logs.ensure_indexes()
         await self.graders.ensure_indexes()
+        await self.rosters.ensure_indexes()
         await self.deliveries.ensure_indexes()
         await self.access_tokens.ensure_indexes()
         await self.audit.ensure_indexes()
@@ -193,6 +203,8 @@ class Store:
         await self.artifacts.ensure_indexes()
         await self.page_sessions.ensure_indexes()
         await self.callbacks.ensure_indexes()
+        await self.removals.ensure_indexes()
+        await self.reports.ensure_indexes()
 
     def shared(self, *, linger: float = 0) -> Batched:
         """Return the most used collections, batched for many concurrent callers; ``linger``: see ``BatchedRuns``."""
