@@ -45,4 +45,4 @@ async def test_a_fleet_runs_each_job_once_and_reports_its_load(cluster: Cluster)
     assert single["jobs"][0]["outcome"] == "succeeded", "one student does not wait behind a class"
     headers = {"Authorization": "Bearer staff-241"}
     answer = await client.http.post(f"/api/v2/courses/cs241/runs/{long}/cancel", headers=headers)
-    assert answer.status_code == 202
+    assert answer.is_success
