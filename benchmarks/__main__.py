@@ -13,9 +13,11 @@ import structlog
 import typer
 
 from benchmarks import (
+    alerts,
     classes,
     control_plane,
     deliveries,
+    demo_class,
     fleet,
     grade_sheets,
     grades,
@@ -23,8 +25,10 @@ from benchmarks import (
     hostile,
     large_runs,
     live_logs,
+    pages,
     polls,
     regrades,
+    retention,
     scale,
     stages,
     startup,
@@ -49,19 +53,23 @@ SUITES: dict[str, Suite] = {
     "history": growth.measure,
     "grades": grades.measure,
     "regrades": regrades.measure,
+    "retention": retention.measure,
     "graders": scale.measure_graders,
     "fleets": fleet.measure,
     "one-grader": fleet.measure_grader,
     "stages": stages.measure,
     "classes": classes.measure,
+    "demo-class": demo_class.measure,
     "hostile-class": hostile.measure_class,
     "neighbours": hostile.measure_neighbours,
     "streams": streams.measure,
     "many-streams": streams.measure_many,
     "live-logs": live_logs.measure,
     "polls": polls.measure,
+    "pages": pages.measure,
     "deliveries": deliveries.measure,
     "grade-sheets": grade_sheets.measure,
+    "alerts": alerts.measure,
 }
 _REPOSITORY = Path(__file__).parents[1]
 LATEST = _REPOSITORY / "benchmarks" / "results" / "latest.json"

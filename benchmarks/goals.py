@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks import (
+    alerts,
     classes,
     control_plane,
     deliveries,
+    demo_class,
     fleet,
     grade_sheets,
     grades,
@@ -14,8 +16,10 @@ from benchmarks import (
     hostile,
     large_runs,
     live_logs,
+    pages,
     polls,
     regrades,
+    retention,
     scale,
     stages,
     startup,
@@ -88,19 +92,28 @@ def goals(plan: Plan) -> list[Goal]:
         *_of_stages(),
         *_of_the_control_plane(),
         *_of_classes(),
+        *_of_the_demo(),
         *_of_hostile_ones(),
         *_of_scale(plan),
         *_of_reads(plan),
         *_of_growth(plan),
         *_of_grades(plan),
         *_of_regrades(plan),
+        *_of_retention(plan),
         *_of_large_runs(plan),
         *_of_starts(),
         *_of_deliveries(),
         *_of_grade_sheets(),
         *_of_live_logs(),
+        *_of_alerts(),
         *_of_fleets(plan),
+        *_of_pages(plan),
     ]
+
+
+def _of_alerts() -> list[Goal]:
+    name = "a dead engine: until its alert fires, s"
+    return [Goal("alerts", name, _value(alerts.DELAY, alerts.ENGINE), 75, is_floor=False)]
 
 
 def _of_stages() -> list[Goal]:
@@ -135,6 +148,19 @@ def _of_regrades(plan: Plan) -> list[Goal]:
     return [
         Goal("regrades", f"{contender}: {name}, s", _value(figure, contender), 1, is_floor=False)
         for name, figure in (("the difference", regrades.SHOWN), ("a page of students", regrades.ROWS))
+    ]
+
+
+def _of_retention(plan: Plan) -> list[Goal]:
+    contender = grades.of_class(*plan.year)
+
+    def most(name: str, figure: Figure, bound: float) -> Goal:
+        return Goal("retention", f"{contender}: {name}", _value(figure, contender), bound, is_floor=False)
+
+    return [
+        most("jobs left after a pass, times those of published grades", retention.LEFT, 1),
+        most("grade books changed by a pass", retention.CHANGED, 0),
+        most("CPU of a pass, per removed job, ms", retention.COST, 5),
     ]
 
 
@@ -179,6 +205,16 @@ def _of_classes() -> list[Goal]:
         least("Docker: a class of sleepers, of its ideal", classes.SLEEPING, stages.DOCKER, 0.85),
         least("oci: CPU-bound jobs, of their ideal", classes.BUSY, stages.OCI, 0.85),
         least("Docker: a grader killed half-way, of the ideal of the rest", classes.BEREFT, stages.DOCKER, 0.90),
+    ]
+
+
+def _of_the_demo() -> list[Goal]:
+    def most(name: str, figure: Figure) -> Goal:
+        return Goal("demo-class", name, _ratio(figure, stages.OCI, stages.DOCKER), 0.5, is_floor=False)
+
+    return [
+        most("oci: the demo's class on `broadway up`, of Docker's time", demo_class.CLASS),
+        most("oci: the same without those who wait for time limits, of Docker's time", demo_class.HONEST),
     ]
 
 
@@ -332,6 +368,36 @@ def _of_fleets(plan: Plan) -> list[Goal]:
         ),
         Goal("fleets", f"{many}: memory of the broker, MiB", memory, 1024, is_floor=False),
         Goal("fleets", f"{many}, idle: CPU of the control plane, % of a core", idle, 10, is_floor=False),
+    ]
+
+
+def _of_pages(plan: Plan) -> list[Goal]:
+    def largest(figure: Figure) -> Callable[[Results], float]:
+        return lambda results: max(results.value(figure, page) for page in pages.LOADED)
+
+    def most(name: str, of: Callable[[Results], float], bound: float) -> Goal:
+        return Goal("pages", name, of, bound, is_floor=False)
+
+    many, none = pages.watchers(plan.watchers), pages.watchers(0)
+    return [
+        most("first load of the largest page, compressed, kB", largest(pages.BYTES), 60),
+        most("first load of a page: requests", largest(pages.REQUESTS), 6),
+        most(f"a page of a run of {plan.run:,} that goes on: p95, ms", _value(pages.SHOWN, pages.RUN), 100),
+        most(
+            f"{many} of a run with 10 changes/s: CPU of ingest and store, of a core, %",
+            lambda results: results.value(pages.WATCHING, many) - results.value(pages.WATCHING, none),
+            25,
+        ),
+        most(
+            f"{plan.reloads} students reload within 10 s while grading goes on: p99, ms",
+            _value(pages.STORM, pages.RUN),
+            1000,
+        ),
+        most(
+            f"{plan.reloads} students reload within 10 s while grading goes on: refused",
+            _value(pages.STORM_REFUSED, pages.RUN),
+            0,
+        ),
     ]
 
 

@@ -29,9 +29,11 @@ class Plan:
     poll_rounds: int = 2
     queued: tuple[int, ...] = (100, 1_000, 5_000)
     history: tuple[int, ...] = (0, 2_000, 20_000)  # finished jobs of a course
+    alert_rounds: int = 2  # of about a minute and a half
     asked: int = 40  # times that each read is asked
     large_runs: tuple[int, ...] = (1_000, 20_000)  # students
     graded: tuple[int, int] = (2_000, 20_000)  # students of a class, and their submissions
+    year: tuple[int, int] = (2_000, 20_000)  # the same, of a course before a pass of retention
     graders: tuple[int, ...] = (1, 4, 16, 64)
     graders_jobs: int = 200
     fleets: tuple[int, ...] = (4, 20, 100, 200)  # graders of ten slots
@@ -40,6 +42,11 @@ class Plan:
     fleet_sleep: float = 30.0
     submissions: int = 5
     starts: int = 5
+    run: int = 2_000  # students of a run whose pages are shown
+    watchers: int = 500  # of one run
+    watching: float = 15.0  # seconds for which they are observed
+    reloads: int = 600  # students who reload at a deadline
+    page_rounds: int = 2
     flood: int = 256 * 2**20  # bytes of output
     idle: float = 15.0  # seconds for which idle graders are observed
 
@@ -59,6 +66,7 @@ FULL = Plan(
     pushes=3000,
     queued=(100, 1_000, 10_000, 100_000),
     history=(0, 20_000, 200_000),
+    year=(2_000, 200_000),
     graders_jobs=2000,
     fleet_jobs=10_000,
     fleet_sleep=120.0,
@@ -67,5 +75,6 @@ FULL = Plan(
     flood=2**30,
     polling=30.0,
     poll_rounds=5,
+    page_rounds=5,
     idle=60.0,
 )

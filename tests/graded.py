@@ -64,7 +64,8 @@ class World:
     async def begin(self, *students: str, stages: Sequence[dict[str, Any]] = ()) -> None:
         await self.client.register(self.course, "mp1", students=list(stages) or [stage("exit", "0")])
         entries = [{"student": name, "env": {"NETID": name}} for name in students or ("ada", "bob")]
-        assert (await self.ask("assignments/mp1/roster", "PUT", json={"students": entries})).status_code == 200
+        stored = await self.ask("assignments/mp1/roster", "PUT", json={"students": entries})
+        assert stored.status_code == 200, stored.text
         made = await self.ask("assignments/mp1/runs", "POST", json={"students": "all"})
         self.run = made.json()["id"]
         jobs = (await self.ask(f"runs/{self.run}/jobs?limit=500")).json()["items"]

@@ -4,13 +4,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import structlog
 from prometheus_client import Gauge
 
 from broadway.dispatcher.board import Board
 from broadway.dispatcher.held import Held
-from broadway.dispatcher.ports import BacklogCounts, Backlogs
+from broadway.dispatcher.ports import BacklogCounts, Backlogs, LetterCount
 from broadway.domain.job import JobClass, JobState
 from broadway.messages.topology import course_queue
 from broadway.ports import StoreError
@@ -37,6 +38,7 @@ class Gauges:
         depths: The number of messages that wait in each queue, by its name.
         jobs: The stored jobs. Those of a course are counted there while messages of it wait: they have many jobs each.
         backlogs: The messages of courses that have arrived.
+        letters: The stored dead letters.
     """
 
     board: Board
@@ -44,6 +46,7 @@ class Gauges:
     depths: Mapping[str, int]
     jobs: BacklogCounts
     backlogs: Backlogs
+    letters: LetterCount
     _queued: dict[str, int] = field(default_factory=dict)  # stored as queued, by course
     _shown: dict[Gauge, set[tuple[str, ...]]] = field(default_factory=dict)
 
@@ -55,15 +58,24 @@ class Gauges:
         try:
             while True:
                 if (begun := loop.time()) >= next_count:
-                    await self._count()
+                    await self._count_stored()
                     next_count = begun + max(COUNT_INTERVAL, REST * (loop.time() - begun))
                 with isolated("gauges"):
                     self.take()
                 await asyncio.sleep(INTERVAL)
         finally:
             metrics.LEADING.set(0)
+            metrics.DEAD_LETTERS_KEPT.set(0)
             for gauge in self._shown:
                 gauge.clear()
+
+    async def _count_stored(self) -> None:
+        await self._count()
+        with isolated("gauges"):
+            try:
+                metrics.DEAD_LETTERS_KEPT.set(await self.letters.count())
+            except StoreError as error:
+                log.warning("dead letters not counted", reason=str(error))
 
     async def _count(self) -> None:
         """Count the queued jobs of each course with messages that wait, and forget the counts of others."""
@@ -86,10 +98,12 @@ class Gauges:
         """Set the gauges once. It iterates over all held jobs and needs no I/O."""
         open_jobs = [held for held in self.board.held.values() if not held.settled.is_set()]
         graders, running = self.board.graders(), Counter(held.pool for held in open_jobs if held.has_started)
-        pools = {*self.pools(), *graders, *running}
+        pools, idle = {*self.pools(), *graders, *running}, self.board.graders_without_slots()
         self._show(metrics.JOBS, self._jobs(open_jobs))
         self._show(metrics.QUEUE_READY, {(name,): depth for name, depth in self.depths.items()})
         self._show(metrics.GRADERS, {(pool,): graders[pool] for pool in pools})
+        self._show(metrics.GRADERS_WITHOUT_SLOTS, {(pool,): idle[pool] for pool in pools})
+        self._show(metrics.OLDEST_JOB_SECONDS, _oldest(open_jobs, datetime.now(UTC)))
         self._show(metrics.SLOTS, {(pool,): self.board.slots(pool) for pool in pools})
         self._show(metrics.SLOTS_USED, {(pool,): running[pool] for pool in pools})
 
@@ -107,6 +121,16 @@ class Gauges:
         for gone in self._shown.get(gauge, set()) - values.keys():
             gauge.remove(*gone)
         self._shown[gauge] = set(values)
+
+
+def _oldest(open_jobs: Iterable[Held], now: datetime) -> Values:
+    """Return the longest waiting time of the held jobs of each course, pool and class; those that run count as 0."""
+    found: dict[tuple[str, ...], float] = {}
+    for held in open_jobs:
+        key = held.course, held.pool, held.job_class.value
+        waited = 0.0 if held.in_flight else (now - held.latest.queued_at).total_seconds()
+        found[key] = max(found.get(key, 0.0), waited)
+    return found
 
 
 def _state(held: Held) -> JobState:

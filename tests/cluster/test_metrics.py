@@ -113,14 +113,15 @@ async def test_a_scrape_after_a_mixed_run_agrees_with_the_store(cluster: Cluster
 
     async def has_refused_all() -> bool:
         refused = (await scrape(cluster) - before).by("broadway_outcomes_refused_total", "reason")
-        return sum(refused.values()) == 4
+        return sum(refused.values()) >= 4
 
     await until(has_refused_all)
     documents = await stored_jobs(cluster)
 
     async def is_idle() -> bool:
         now = await scrape(cluster)
-        return not now.by("broadway_jobs", "state", course=COURSE) and not now.total("broadway_slots_used")
+        is_known = now.by("broadway_graders", "pool") == {"default": 1}  # its heartbeat may be late
+        return is_known and not now.by("broadway_jobs", "state", course=COURSE) and not now.total("broadway_slots_used")
 
     await until(is_idle)
     now = await scrape(cluster)

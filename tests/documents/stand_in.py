@@ -31,7 +31,7 @@ OF_COMPOSE: Mapping[str, Mapping[str, bool]] = {
     "logs": {"--follow": False, "-f": False, "--tail": True},
     "ps": {},
     "restart": {},
-    "run": {"--rm": False},
+    "run": {"--rm": False, "-v": True},
     "start": {},
     "stop": {},
     "up": {"-d": False, "--build": False, "--scale": True},
@@ -128,6 +128,9 @@ def parsed(
     return options, rest
 
 
+OF_PACKAGES = ("prometheus",)  # units that come with a package
+
+
 def systemctl(arguments: Sequence[str]) -> None:
     """Check the verb, and that the repository has the unit."""
     verb, *rest = [each for each in arguments if each != "--now"]
@@ -135,7 +138,7 @@ def systemctl(arguments: Sequence[str]) -> None:
         raise WrongError(f"systemctl has no verb {verb}")
     for unit in rest:
         template = re.sub(r"@.*", "@.service", unit) if "@" in unit else f"{unit.removesuffix('.service')}.service"
-        if not (ROOT / "deploy" / "systemd" / template).is_file():
+        if unit not in OF_PACKAGES and not (ROOT / "deploy" / "systemd" / template).is_file():
             raise WrongError(f"no unit {template} in deploy/systemd")
 
 

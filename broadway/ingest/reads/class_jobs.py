@@ -7,7 +7,7 @@ from broadway.domain.job import Job, Phase
 from broadway.domain.run import job_id
 from broadway.domain.submission import student_of
 from broadway.ingest.reads.stores import JobQueries, RunQueries
-from broadway.lifecycle.stores import AssignmentRosters
+from broadway.lifecycle.stores import RecentRosters
 
 LOOKED_INTO = 20  # latest runs of an assignment
 
@@ -22,11 +22,11 @@ class ClassJobs:
 
     runs: RunQueries
     jobs: JobQueries
-    rosters: AssignmentRosters
+    rosters: RecentRosters
 
     async def of_student(self, course: str, assignment: str, names: Collection[str]) -> list[Job]:
         """Return the jobs of a student or a group in the latest runs, latest first, without their results."""
-        roster = await self.rosters.get(course, assignment)
+        roster = await self.rosters.recent(course, assignment)
         places = [place for place, entry in enumerate(roster.students if roster else ()) if entry.student in names]
         if not places:
             return []

@@ -23,7 +23,7 @@ from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.run_tables import RunTables
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.standings import StandingReads
-from broadway.ingest.reads.stores import IdQueries
+from broadway.ingest.reads.stores import IdQueries, RemovedQueries
 from broadway.ingest.reads.submissions import SubmissionReads
 from broadway.ingest.reads.waiting import WaitingReads
 
@@ -57,3 +57,4 @@ class Reads:
     pools: PoolLoads
     class_jobs: ClassJobs
     ids: IdQueries
+    removed: RemovedQueries

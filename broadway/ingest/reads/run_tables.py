@@ -30,7 +30,7 @@ MAX_FAILED = 200  # names of failed tests that a row has
 FRESH = 1.0  # seconds for which a table is used again
 LOADED = 200  # jobs read at a time, so that others are served in between
 MAX_CAUSE = 200  # characters
-MAX_FORMS = 20  # of one table
+MAX_FORMS = 60  # of one table
 
 Form = TypeVar("Form")
 _FAILED = frozenset((Status.FAILED, Status.PARTIAL))
@@ -126,9 +126,8 @@ class RunTables:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
 
     async def of_run(self, course: str, run_id: str) -> RunTable | None:
-        """Return the table of a run of a course; None if the course has no such run."""
-        kept = self._kept.setdefault(run_id, _Kept())
-        self._kept.move_to_end(run_id)
+        """Return the table of a run of a course, at most a second old; None if the course has no such run."""
+        kept = self._kept_of(run_id)
         async with kept.lock:
             begun = self._clock()
             if kept.table is None or begun - kept.read_at >= FRESH:
@@ -136,11 +135,32 @@ class RunTables:
                 if shared is None:
                     self._kept.pop(run_id, None)
                     return None
-                if kept.shared is not shared or kept.table is None:
-                    kept.table = RunTable(shared.progress, await self._rows(shared.progress, kept))
-                kept.shared, kept.read_at = shared, begun
+                await self._keep(kept, shared, begun)
+            table = kept.table
         self._forget()
-        return kept.table if kept.table.progress.run.course == course else None
+        return table if table and table.progress.run.course == course else None
+
+    async def of_progress(self, shared: SharedProgress) -> RunTable:
+        """Return the table of a run whose progress was read, or a later one that this process has."""
+        kept = self._kept_of(shared.progress.run.id)
+        async with kept.lock:
+            if kept.table is None or kept.shared is None or kept.shared.read_at < shared.read_at:
+                await self._keep(kept, shared, self._clock())
+            table = kept.table
+        self._forget()
+        assert table is not None  # noqa: S101 - it was kept above
+        return table
+
+    def _kept_of(self, run_id: str) -> _Kept:
+        kept = self._kept.setdefault(run_id, _Kept())
+        self._kept.move_to_end(run_id)
+        return kept
+
+    async def _keep(self, kept: _Kept, shared: SharedProgress, read_at: float) -> None:
+        """Make the table of a progress, unless it is the one of the last table."""
+        if kept.shared is not shared or kept.table is None:
+            kept.table = RunTable(shared.progress, await self._rows(shared.progress, kept))
+        kept.shared, kept.read_at = shared, read_at
 
     def _forget(self) -> None:
         size = sum(len(kept.rows) for kept in self._kept.values())

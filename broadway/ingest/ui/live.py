@@ -6,7 +6,7 @@ with the present digest gets nothing, any other one the page's parts.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
@@ -22,11 +22,12 @@ from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.connection import ABORT
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, Load, takes
+from broadway.ingest.live.run_changes import TooManyWatchersError
 from broadway.ingest.ui.job_page import JobPage, own_job
 from broadway.ingest.ui.job_page import page_of as page_of_job
 from broadway.ingest.ui.regrades import RegradePage
 from broadway.ingest.ui.regrades import page_of as page_of_regrade
-from broadway.ingest.ui.runs import RunPage
+from broadway.ingest.ui.runs import RunPage, filter_of, page_of_table
 from broadway.ingest.ui.runs import page_of as page_of_run
 from broadway.ingest.ui.security import secret_of
 from broadway.ingest.ui.templating import rendered, session_in
@@ -36,25 +37,53 @@ from broadway.service import background
 log = structlog.get_logger(__name__)
 
 PAUSE = 0.25  # seconds between two events of a stream, at least
-RUN_PAUSE = 1.0  # seconds between two looks at a run
+RUN_PAUSE = 1.0  # seconds between two events of a run, at least
 CHECK_SESSION = 10.0  # seconds between two checks of a session, at least
 REGRADE_PAUSE = 2.0  # seconds between two looks at a regrade
 KEEP_ALIVE = 20.0  # seconds
 LONGEST = 30 * 60.0  # seconds of one stream; the client begins another one
 SEND_TIMEOUT = 30.0  # seconds without reading after which a client is disconnected
+MAX_EVENTS = 20  # of one page, for clients with different earlier parts
 ROW = "j-"  # the beginning of the ids of rows
+TOO_MANY = "too many runs are being watched; this page shows the run as it was, and tries again by itself"
+RETRY_AFTER = 10  # seconds
 RETRY = b"retry: 2000\n\n"
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "Content-Type": "text/event-stream"}
 
 
 class Parts:
-    """The parts of a page as HTML by element id; ``is_last``: nothing changes any more. Streams share them."""
+    """The parts of a page as HTML by element id; ``is_last``: nothing changes any more. Streams share them.
+
+    They share the events, too: most clients of one page have the same earlier parts.
+    """
 
     def __init__(self, by_id: dict[str, str], *, is_last: bool = False) -> None:
         self.by_id = by_id
         self.is_last = is_last
         self.digests = {name: _digest(html) for name, html in by_id.items()}
         self.whole = _digest("".join(f"{name}{digest}" for name, digest in sorted(self.digests.items())))
+        self._events: dict[tuple[str, bool], bytes] = {}
+
+    def since(self, known: str, digests: Mapping[str, str]) -> bytes:
+        """Return the event for a client that has the parts of these digests, which ``known`` is the digest of.
+
+        It is empty if the client has all of them.
+        """
+        key = (known, bool(digests))
+        if key not in self._events:
+            if len(self._events) >= MAX_EVENTS:
+                self._events.clear()
+            self._events[key] = self._event([name for name in self.by_id if digests.get(name) != self.digests[name]])
+        return self._events[key]
+
+    def _event(self, changed: Sequence[str]) -> bytes:
+        if not changed:
+            return b""
+        html = "\n".join(self.by_id[name] for name in changed if not name.startswith(ROW))
+        if rows := "".join(self.by_id[name] for name in changed if name.startswith(ROW)):
+            html += f"<table>{rows}</table>"  # parsers drop rows outside of a table
+        data = "".join(f"data: {line}\n" for line in html.split("\n"))
+        return f"id: {self.whole}\nevent: parts\n{data}\n".encode()
 
 
 @dataclass(slots=True)
@@ -66,16 +95,9 @@ class Sent:
 
     def event(self, parts: Parts) -> bytes:
         """Return the event with the parts that have changed; empty if the client has all of them."""
-        has_all = self.known == parts.whole
-        changed = [name for name in parts.by_id if self.digests.get(name) != parts.digests[name]]
+        known, digests = self.known, self.digests
         self.known, self.digests = parts.whole, parts.digests
-        if has_all or not changed:
-            return b""
-        html = "\n".join(parts.by_id[name] for name in changed if not name.startswith(ROW))
-        if rows := "".join(parts.by_id[name] for name in changed if name.startswith(ROW)):
-            html += f"<table>{rows}</table>"  # parsers drop rows outside of a table
-        data = "".join(f"data: {line}\n" for line in html.split("\n"))
-        return f"id: {parts.whole}\nevent: parts\n{data}\n".encode()
+        return b"" if known == parts.whole else parts.since(known, digests)
 
 
 def _digest(text: str) -> str:
@@ -125,23 +147,27 @@ def _parts_of_job(request: Request, found: JobPage) -> Parts:
 
 @takes(Auth.COURSE, load=Load.SHARED)
 async def of_run(request: Request, deps: Deps) -> Response:
-    """Stream the counts and the rows of the page of a run until the run is over."""
-    await page_of_run(request, deps)  # refuse before the stream begins
+    """Stream the counts and the rows of the page of a run until the run is over.
+
+    One read of the run serves all its watchers, and those who look at the same page of it share its parts.
+    """
+    run = (await page_of_run(request, deps)).table.progress.run  # refuse before the stream begins
+    if not deps.run_changes.has_room(run.id):
+        raise Refused(503, TOO_MANY, retry_after=RETRY_AFTER)
+    wanted = filter_of(request)
 
     async def parts() -> AsyncGenerator[Parts]:
-        while True:
-            found = await page_of_run(request, deps)
-            # All who look at the same page share its parts.
-            yield found.table.form(("parts", found.wanted), partial(_parts_of_run, request, found))
-            if found.is_over:
-                return
-            await asyncio.sleep(RUN_PAUSE)
+        async with deps.run_changes.watch(run.course, run.id, "") as watcher:
+            while (change := await watcher.next()) is not None:
+                found = page_of_table(await deps.reads.run_tables.of_progress(change.shared), wanted)
+                yield found.table.form(("parts", wanted), partial(_parts_of_run, found))
+                await asyncio.sleep(RUN_PAUSE)
 
     return Stream(request, deps, parts)
 
 
-def _parts_of_run(request: Request, found: RunPage) -> Parts:
-    course = request.path_params["course"]
+def _parts_of_run(found: RunPage) -> Parts:
+    course = found.table.progress.run.course
     here = f"/ui/c/{course}/r/{found.table.progress.run.id}"
     values = {"view": found, "course": course, "here": here}
     by_id = {"status": rendered("_run_status.html", **values), "run": rendered("_run.html", **values)}
@@ -238,7 +264,7 @@ class Stream(Response):
                     if self._deps.is_stopping:
                         break
                     await queue.put(parts)
-        except (StoreError, Refused) as error:
+        except (StoreError, Refused, TooManyWatchersError) as error:
             log.info("page not followed any more", reason=str(error))
         await queue.put(None)
         await asyncio.Event().wait()

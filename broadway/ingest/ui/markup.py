@@ -12,6 +12,10 @@ from markupsafe import Markup, escape
 MAX_LINE = 4000  # characters of a line that are shown
 MAX_CODES = 32  # of one sequence
 
+# Directions, separators, characters without a form, and halves of characters.
+_DISGUISES = (
+    "[\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
 # CSI; OSC, DCS, SOS, PM and APC up to their ends; other escapes; C0 but tab, DEL and C1; directions and separators.
 _CONTROL = re.compile(
     "(?:\x1b\\[|\x9b)(?P<codes>[0-9;:]{0,200})m"
@@ -19,13 +23,29 @@ _CONTROL = re.compile(
     "|\x1b[]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\\\|\x9c)?"
     "|\x1b[ -/]*[0-~]?"
     "|[\x00-\x08\x0a-\x1f\x7f-\x9f]"
-    "|[\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]"
+    f"|{_DISGUISES}"
 )
+_HIDDEN = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f]|{_DISGUISES}")  # all but tabs and ends of lines
 _BOLD, _FAINT, _ITALIC, _UNDERLINE, _REVERSE = 1, 2, 3, 4, 7
 _ON = {_BOLD: "b", _FAINT: "f", _ITALIC: "i", _UNDERLINE: "u", _REVERSE: "r"}
 _OFF = {22: ("b", "f"), 23: ("i",), 24: ("u",), 27: ("r",)}
 _EXTENDED, _INDEXED, _RGB = (38, 48), 5, 2
 _COLORS = 16
+
+
+def clean(value: object) -> object:
+    """Return a value of a template: a text without control characters and disguises, anything else as it is.
+
+    Templates apply this to each of their values, so that no page can forget it.
+    """
+    if not isinstance(value, str) or hasattr(value, "__html__") or (value.isascii() and value.isprintable()):
+        return value
+    return _HIDDEN.sub("", value)
+
+
+def verbatim(text: str) -> Markup:
+    """Return a text for the value of a field that is not shown and comes back as it was: escaped, and nothing else."""
+    return Markup("{}").format(text)
 
 
 def plain(text: str, most: int = MAX_LINE) -> str:

@@ -19,6 +19,7 @@ from broadway.ingest.http.rights import Auth, Load, takes
 from broadway.ingest.http.scope import own_run
 from broadway.ingest.reads.run_filters import Filter, Sort, Summary, rows_of, summary_of, words_of_filter
 from broadway.ingest.reads.run_tables import RunRow, RunTable
+from broadway.ingest.ui.beside import actions_on
 from broadway.ingest.ui.charts import columns, count_bars
 from broadway.ingest.ui.endpoint import NOTHING_HERE, redirected
 from broadway.ingest.ui.forms import form_of
@@ -89,12 +90,20 @@ async def page_of(request: Request, deps: Deps) -> RunPage:
     table = await deps.reads.run_tables.of_run(course_of(request).id, request.path_params["run_id"])
     if table is None:
         raise Refused(404, NOTHING_HERE)
-    wanted = filter_of(request)
+    return page_of_table(table, filter_of(request))
+
+
+def page_of_table(table: RunTable, wanted: Filter) -> RunPage:
+    """Return the contents of the page of a table; all who look at the same page of it share them."""
+    return table.form(("page", wanted), lambda: _made(table, wanted))
+
+
+def _made(table: RunTable, wanted: Filter) -> RunPage:
     summary = table.form("summary", lambda: summary_of(table.rows))
     return RunPage(
         table=table,
         summary=summary,
-        rows=table.form(("rows", wanted), lambda: rows_of(table.rows, wanted)),
+        rows=rows_of(table.rows, wanted),
         wanted=wanted,
         status=status_of_run(table.progress.run, table.progress),
         bars=count_bars(summary.counts, summary.total),
@@ -120,7 +129,9 @@ def status_of_run(run: Run, progress: RunProgress | None = None) -> StatusLine:
 @takes(Auth.COURSE, load=Load.SHARED)
 async def show(request: Request, deps: Deps) -> Response:
     """Show a run."""
-    return page(request, "run.html", view=await page_of(request, deps), course=course_of(request).id)
+    course, view = course_of(request).id, await page_of(request, deps)
+    actions = await actions_on(deps, course, "run", request.path_params["run_id"], shared=True)
+    return page(request, "run.html", view=view, course=course, actions=actions)
 
 
 async def _before(request: Request, deps: Deps) -> Any:

@@ -29,6 +29,7 @@ def environment() -> Environment:
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
+        finalize=markup.clean,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -44,6 +45,7 @@ def environment() -> Environment:
         "points": lambda value: "\N{EN DASH}" if value is None else shown(value),
         "colored": markup.colored,
         "plain": markup.plain,
+        "verbatim": markup.verbatim,
         "urlpath": lambda text: quote(str(text), safe="/"),
         "combine": lambda first, second: {**first, **second},
         "segment": lambda text: quote(str(text), safe=""),

@@ -294,6 +294,7 @@ def _tag(path: str) -> str:
 _RESOURCES = frozenset(
     {
         "courses",
+        "retention",
         "assignments",
         "runs",
         "jobs",

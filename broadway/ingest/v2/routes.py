@@ -33,6 +33,7 @@ from broadway.ingest.v2 import (
     pools,
     regrades,
     reports,
+    retention,
     rosters,
     run_changes,
     runs,
@@ -53,6 +54,10 @@ V2: Mapping[str, Mapping[str, Handler]] = {
     f"{_COURSE}/tokens/{{token:id}}": {"DELETE": tokens.revoke},
     f"{_COURSE}/student-tokens": {"GET": tokens.list_of_students, "POST": tokens.add_for_student},
     f"{_COURSE}/student-tokens/{{token:id}}": {"DELETE": tokens.revoke_of_student},
+    "/api/v2/retention": {"GET": retention.show_deployment},
+    "/api/v2/retention/passes": {"POST": retention.order_deployment},
+    f"{_COURSE}/retention": {"GET": retention.show, "PUT": retention.put},
+    f"{_COURSE}/retention/passes": {"POST": retention.order},
     f"{_COURSE}/audit": {"GET": audit.list_of_course},
     f"{_COURSE}/assignments": {"GET": assignments.list_assignments},
     f"{_COURSE}/assignments/{{assignment:id}}": {"GET": assignments.describe, "PUT": assignments.put},
@@ -152,6 +157,7 @@ V2: Mapping[str, Mapping[str, Handler]] = {
     f"{_GRADER}/jobs/{{job_id:id}}/contents/{{sha256:id}}": {"GET": job_files.content},
     f"{_GRADER}/jobs/{{job_id:id}}/artifacts": {"POST": artifacts.create},
     f"{_GRADER}/forget-secret": {"POST": graders.forget_secret},
+    f"{_GRADER}/forget": {"POST": graders.forget},
     "/api/v2/join-tokens": {"GET": join_tokens.list_tokens, "POST": join_tokens.create},
     "/api/v2/join-tokens/{token:id}": {"GET": join_tokens.show, "DELETE": join_tokens.revoke},
     "/api/v2/sign-in-links": {"POST": links.add_for_operator},
@@ -159,6 +165,7 @@ V2: Mapping[str, Mapping[str, Handler]] = {
     "/api/v2/pools/{pool:id}": {"GET": pools.describe, "PUT": pools.put},
     "/api/v2/dead-letters": {"GET": dead_letters.list_letters},
     "/api/v2/dead-letters/{letter:id}": {"GET": dead_letters.show, "DELETE": dead_letters.discard},
+    "/api/v2/dead-letters/{letter:id}/retry": {"POST": dead_letters.retry},
 }
 
 

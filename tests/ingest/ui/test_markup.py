@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broadway.ingest.ui.markup import MAX_LINE, colored, plain
+from broadway.ingest.ui.templating import environment
 
 _TAGS = re.compile(r'<span class="(?:t-(?:b|f|i|u|r|[fb]g\d{1,2})(?: t-(?:b|f|i|u|r|[fb]g\d{1,2}))*|cut)">|</span>')
 
@@ -60,3 +61,16 @@ def test_a_line_of_a_million_characters_is_cut_with_its_length() -> None:
 
 def test_a_line_of_sequences_alone_is_bounded() -> None:
     assert len(colored("\x1b[31mx" * 200_000)) < 20 * MAX_LINE
+
+
+@pytest.mark.parametrize(
+    "hidden", ["\x00", "\x1b", "\x7f", "\x9b", "\u202e", "\u2066", "\u200f", "\ufeff", "\U000e0041"]
+)
+def test_every_value_of_a_template_is_cleaned(hidden: str) -> None:
+    text = f"a{hidden}<b>\nc"
+    shown = (
+        environment()
+        .from_string("{{ text }}|{{ text ~ '' }}|{{ [text] | join }}|{{ text | verbatim }}")
+        .render(text=text)
+    )
+    assert shown == "a&lt;b&gt;\nc|" * 3 + f"a{hidden}&lt;b&gt;\nc"

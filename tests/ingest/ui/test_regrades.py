@@ -9,8 +9,9 @@ from secrets import token_hex
 from typing import Any
 
 import pytest
-from classes import CONFIG, Class, HandIn, finished, started
-from harness import token_of, until
+from classes import CONFIG, Class, HandIn
+from harness import token_of
+from regrading import ready
 from visitors import Visitor
 
 from broadway.connections import Connections
@@ -64,30 +65,7 @@ async def started_regrade(teacher: Visitor, course: str) -> str:
 
 async def end(group: Class, address: str, outcomes: dict[str, HandIn]) -> None:
     """Let the jobs of a regrade end, and the regrade be ready."""
-    store, identity = group.store, address.rpartition("/")[2]
-
-    async def run() -> Any:
-        regrade = await store.grades.regrades.get(group.course, identity)
-        if regrade is None or regrade.state is not RegradeState.RUNNING:
-            return None
-        (part,) = await store.grades.regrades.parts(regrade)
-        jobs = await store.jobs.of_run(part.run_id)
-        return (part, jobs) if len(jobs) == len(SCORES) else None
-
-    part, jobs = await until(run)
-    names = {item.submission: item.env["BROADWAY_STUDENT"] for item in part.items}
-    of_student = {job.id: names[item.submission] for job, item in zip(jobs, part.items, strict=True)}
-    await store.jobs.move(dict.fromkeys(of_student, started))
-    await store.jobs.move({job: finished(outcomes[name]) for job, name in of_student.items()})
-
-    async def is_ready() -> bool:
-        regrade = await store.grades.regrades.get(group.course, identity)
-        assert regrade is not None
-        if regrade.state is RegradeState.RUNNING:
-            await store.grades.regrades.move(regrade.finish(NOW))
-        return regrade.state is RegradeState.READY
-
-    await until(is_ready)
+    await ready(group, address.rpartition("/")[2], outcomes)
 
 
 async def test_staff_regrade_compare_and_publish_only_what_raises(teacher: Visitor, group: Class) -> None:
