@@ -106,19 +106,17 @@ async def _alone(site: Site, number: int) -> Mapping[Figure, float]:
 
 
 def _busiest(results: Results, contender: str) -> str:
-    """Return which process comes closest to a whole core while jobs flow; empty if that was not measured."""
-    shares = {
-        role: results.samples[core_of(role)][contender][-1]
-        for role in (*SERVICES, GRADERS)
-        if contender in results.samples.get(core_of(role), {})
-    }
-    if not shares:
+    """Return which service comes closest to a whole core while jobs flow; empty if that was not measured."""
+    measured = [role for role in SERVICES if contender in results.samples.get(core_of(role), {})]
+    if not measured:
         return ""
-    role, machine = max(shares, key=lambda each: shares[each]), results.value(MACHINE, contender)
+    role = max(measured, key=lambda each: results.value(core_of(each), contender))
+    share, cost = results.value(core_of(role), contender), results.value(cost_of(role), contender)
     cores = os.cpu_count() or 1
     return (
-        f"with {contender} the busiest process is the {role}, with {shares[role]:.0f} % of a core while no-op jobs "
-        f"flow; the machine's {cores} cores are busy to {machine / cores:.0f} %"
+        f"with {contender} the busiest service is the {role}: {share:.0f} % of a core while no-op jobs flow, "
+        f"{cost:.3g} of {results.value(COST, contender):.3g} ms of CPU of a job; the machine's {cores} cores are busy "
+        f"to {results.value(MACHINE, contender) / cores:.0f} %"
     )
 
 
