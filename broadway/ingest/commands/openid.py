@@ -122,7 +122,7 @@ class OpenIdSignIn:
 
 
 def several(roles: tuple[PageRole, ...]) -> tuple[PageRole, ...]:
-    """Return roles between which a person can choose; none if there is only one."""
+    """Return roles between which a person can choose; no role if there is only one."""
     return roles if len(roles) > 1 else ()
 
 
