@@ -75,7 +75,8 @@ async def test_hostile_texts_stay_text_on_every_page(world: World, walker: Walke
             else:
                 seen |= await check_page(walker, windows[kind], url, course.markers, is_first=path not in tried)
                 tried.add(path)
-    assert [each for each in dict.fromkeys(walker.problems) if "404 (Not Found)" not in each] == []
+    problems = [each for each in dict.fromkeys(walker.problems) if "404 (Not Found)" not in each]
+    assert not problems, "\n".join(problems)
     assert course.markers - seen == set()
 
 
