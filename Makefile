@@ -13,8 +13,8 @@ help: ## this list
 setup: ## install missing system packages, then .venv
 	@scripts/bootstrap
 
-demo: setup ## grade a course on this machine, from submissions to scores; KEEP=1 leaves it running
-	.venv/bin/python -m demo $(if $(KEEP),--keep)
+demo: setup ## grade a course on this machine, from submissions to scores; KEEP=1 leaves it running, RUNTIME=docker takes the engine
+	.venv/bin/python -m demo $(if $(KEEP),--keep) $(if $(RUNTIME),--runtime $(RUNTIME))
 
 up: setup ## run all services on this machine until Ctrl-C
 	.venv/bin/broadway up
@@ -31,7 +31,8 @@ quick: setup ## the tests for every change, which take less than a minute
 faults: setup ## the whole fault suite; writes its table to docs/reliability.md
 	BROADWAY_FAULTS=1 timeout --kill-after=60 180m .venv/bin/python -m pytest -o faulthandler_timeout=4000 \
 		tests/lifecycle/test_model.py tests/faults tests/cluster/test_class_of_submissions.py tests/cluster/test_regrades.py \
-		tests/hosts tests/grader tests/hostile tests/compose tests/compat/test_liveness.py tests/compat/test_generated_requests.py
+		tests/hosts tests/grader tests/hostile tests/compose tests/compat/test_liveness.py tests/compat/test_generated_requests.py \
+		tests/browser
 
 bench: ## measure Broadway and its alternatives; writes docs/performance.md
 	@scripts/bootstrap bench

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,9 +13,12 @@ import structlog
 import typer
 
 from benchmarks import (
+    alerts,
     classes,
     control_plane,
     deliveries,
+    demo_class,
+    fleet,
     grade_sheets,
     grades,
     growth,
@@ -25,6 +28,7 @@ from benchmarks import (
     pages,
     polls,
     regrades,
+    retention,
     scale,
     stages,
     startup,
@@ -49,9 +53,13 @@ SUITES: dict[str, Suite] = {
     "history": growth.measure,
     "grades": grades.measure,
     "regrades": regrades.measure,
+    "retention": retention.measure,
     "graders": scale.measure_graders,
+    "fleets": fleet.measure,
+    "one-grader": fleet.measure_grader,
     "stages": stages.measure,
     "classes": classes.measure,
+    "demo-class": demo_class.measure,
     "hostile-class": hostile.measure_class,
     "neighbours": hostile.measure_neighbours,
     "streams": streams.measure,
@@ -61,10 +69,13 @@ SUITES: dict[str, Suite] = {
     "pages": pages.measure,
     "deliveries": deliveries.measure,
     "grade-sheets": grade_sheets.measure,
+    "alerts": alerts.measure,
 }
 _REPOSITORY = Path(__file__).parents[1]
 LATEST = _REPOSITORY / "benchmarks" / "results" / "latest.json"
 DOCUMENT = _REPOSITORY / "docs" / "performance.md"
+SCALING = _REPOSITORY / "docs" / "scaling.md"
+OTHER_DOCUMENTS = {"fleets": SCALING, "one-grader": SCALING}  # of measurements that are not in DOCUMENT
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +83,9 @@ log = structlog.get_logger(__name__)
 def main(
     *,
     only: Annotated[list[str] | None, typer.Option(help="Run only this measurement, and write no files.")] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="With --only, write the documents that have only these measurements.")
+    ] = False,
     full: Annotated[bool, typer.Option("--full", help="Measure larger sizes, for hours.")] = False,
     names: Annotated[bool, typer.Option("--list", help="List all measurements.")] = False,
 ) -> None:
@@ -86,23 +100,40 @@ def main(
     with_own_mounts()
     begun = datetime.now(UTC)
     results = asyncio.run(_measure(chosen, plan))
-    verdicts = judge([goal for goal in goals(plan) if goal.suite in chosen], results)
     about = {"measured": f"{begun:%Y-%m-%d}", "sizes": "full" if full else "default", **describe()}
+    everything = Results.joined(results.values())
+    verdicts = judge([goal for goal in goals(plan) if goal.suite in chosen], everything)
     if only:
-        print(as_json(verdicts, results, about))
+        print(as_json(verdicts, everything, about))
     else:
         LATEST.parent.mkdir(exist_ok=True)
-        LATEST.write_text(as_json(verdicts, results, about))
-        plot(DOCUMENT.parent / PLOT, results)
-        write_document(DOCUMENT, verdicts, results, about)
+        LATEST.write_text(as_json(verdicts, everything, about))
+        plot(DOCUMENT.parent / PLOT, results[DOCUMENT])
+    if write or not only:
+        for document in documents(chosen):
+            of_document = [verdict for verdict in verdicts if document_of(verdict.goal.suite) == document]
+            image = PLOT if document == DOCUMENT else None
+            write_document(document, of_document, results[document], about, image=image)
     print("\n".join(map(str, verdicts)))
     raise typer.Exit(any(verdict.measured is None for verdict in verdicts))
 
 
-async def _measure(suites: dict[str, Suite], plan: Plan) -> Results:
-    results = Results()
+def document_of(suite: str) -> Path:
+    """Return the document that has the tables of a measurement."""
+    return OTHER_DOCUMENTS.get(suite, DOCUMENT)
+
+
+def documents(chosen: Collection[str]) -> list[Path]:
+    """Return the documents all of whose measurements are among the chosen ones."""
+    left_out = {document_of(suite) for suite in SUITES if suite not in chosen}
+    return [each for each in dict.fromkeys(map(document_of, SUITES)) if each not in left_out]
+
+
+async def _measure(suites: dict[str, Suite], plan: Plan) -> dict[Path, Results]:
+    found: dict[Path, Results] = {}
     for name, suite in suites.items():
         log.info("measuring", suite=name)
+        results = found.setdefault(document_of(name), Results())
         with TemporaryDirectory(prefix="broadway-bench-", ignore_cleanup_errors=True) as directory:
             try:
                 await suite(plan, results, Path(directory))
@@ -111,7 +142,7 @@ async def _measure(suites: dict[str, Suite], plan: Plan) -> Results:
                 log.exception("could not be measured", suite=name)
             for point in mounts_below(Path(directory)):  # left by killed graders
                 detach(Path(point))
-    return results
+    return found
 
 
 def _first_line(suite: Suite) -> str:

@@ -4,9 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks import (
+    alerts,
     classes,
     control_plane,
     deliveries,
+    demo_class,
+    fleet,
     grade_sheets,
     grades,
     growth,
@@ -16,6 +19,7 @@ from benchmarks import (
     pages,
     polls,
     regrades,
+    retention,
     scale,
     stages,
     startup,
@@ -88,19 +92,28 @@ def goals(plan: Plan) -> list[Goal]:
         *_of_stages(),
         *_of_the_control_plane(),
         *_of_classes(),
+        *_of_the_demo(),
         *_of_hostile_ones(),
         *_of_scale(plan),
         *_of_reads(plan),
         *_of_growth(plan),
         *_of_grades(plan),
         *_of_regrades(plan),
+        *_of_retention(plan),
         *_of_large_runs(plan),
         *_of_starts(),
         *_of_deliveries(),
         *_of_grade_sheets(),
         *_of_live_logs(),
+        *_of_alerts(),
+        *_of_fleets(plan),
         *_of_pages(plan),
     ]
+
+
+def _of_alerts() -> list[Goal]:
+    name = "a dead engine: until its alert fires, s"
+    return [Goal("alerts", name, _value(alerts.DELAY, alerts.ENGINE), 75, is_floor=False)]
 
 
 def _of_stages() -> list[Goal]:
@@ -135,6 +148,19 @@ def _of_regrades(plan: Plan) -> list[Goal]:
     return [
         Goal("regrades", f"{contender}: {name}, s", _value(figure, contender), 1, is_floor=False)
         for name, figure in (("the difference", regrades.SHOWN), ("a page of students", regrades.ROWS))
+    ]
+
+
+def _of_retention(plan: Plan) -> list[Goal]:
+    contender = grades.of_class(*plan.year)
+
+    def most(name: str, figure: Figure, bound: float) -> Goal:
+        return Goal("retention", f"{contender}: {name}", _value(figure, contender), bound, is_floor=False)
+
+    return [
+        most("jobs left after a pass, times those of published grades", retention.LEFT, 1),
+        most("grade books changed by a pass", retention.CHANGED, 0),
+        most("CPU of a pass, per removed job, ms", retention.COST, 5),
     ]
 
 
@@ -179,6 +205,16 @@ def _of_classes() -> list[Goal]:
         least("Docker: a class of sleepers, of its ideal", classes.SLEEPING, stages.DOCKER, 0.85),
         least("oci: CPU-bound jobs, of their ideal", classes.BUSY, stages.OCI, 0.85),
         least("Docker: a grader killed half-way, of the ideal of the rest", classes.BEREFT, stages.DOCKER, 0.90),
+    ]
+
+
+def _of_the_demo() -> list[Goal]:
+    def most(name: str, figure: Figure) -> Goal:
+        return Goal("demo-class", name, _ratio(figure, stages.OCI, stages.DOCKER), 0.5, is_floor=False)
+
+    return [
+        most("oci: the demo's class on `broadway up`, of Docker's time", demo_class.CLASS),
+        most("oci: the same without those who wait for time limits, of Docker's time", demo_class.HONEST),
     ]
 
 
@@ -311,6 +347,28 @@ def _of_live_logs() -> list[Goal]:
             Goal("live-logs", f"{read}: growth of memory, MiB", _value(live_logs.GROWTH, read), 32, is_floor=False),
         ]
     return found
+
+
+def _of_fleets(plan: Plan) -> list[Goal]:
+    few, many = (fleet.slots(fleet.SLOTS * plan.fleets[index]) for index in (1, -1))
+    jobs, memory = _ratio(fleet.JOBS, many, few), _value(fleet.memory_of("broker"), many)
+
+    def idle(results: Results) -> float:
+        return sum(results.value(fleet.idle_of(role), many) for role in scale.CONTROL_PLANE)
+
+    return [
+        Goal("fleets", f"no-op jobs/s with {many}, times with {few}", jobs, 0.8, is_floor=True),
+        Goal("fleets", f"{many}: a class of sleepers, of its ideal", _value(fleet.USED, many), 0.8, is_floor=True),
+        Goal(
+            "fleets",
+            f"{many}, full: one student's submission until its start, p50, ms",
+            _value(fleet.BUSY_START, many),
+            1000,
+            is_floor=False,
+        ),
+        Goal("fleets", f"{many}: memory of the broker, MiB", memory, 1024, is_floor=False),
+        Goal("fleets", f"{many}, idle: CPU of the control plane, % of a core", idle, 10, is_floor=False),
+    ]
 
 
 def _of_pages(plan: Plan) -> list[Goal]:

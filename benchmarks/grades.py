@@ -56,7 +56,7 @@ async def store_class(site: Site, students: int, submissions: int) -> None:
         path = f"/api/v2/courses/{COURSE}/assignments/{ASSIGNMENT}/{name}"
         (await site.http.put(path, json=body)).raise_for_status()
     await _fill(site, "submission", (_submission(number, students) for number in range(submissions)))
-    await _fill(site, "work_result", (_result(number, students) for number in range(submissions)))
+    await _fill(site, "work_result", (result_of(number, students) for number in range(submissions)))
 
 
 async def _all(site: Site) -> Mapping[Figure, float]:
@@ -100,7 +100,8 @@ def _submission(number: int, students: int) -> Document:
     return {**about, "by": "", "digest": f"{number:064x}", "archive": "", **size, "graded": True}
 
 
-def _result(number: int, students: int) -> Document:
+def result_of(number: int, students: int) -> Document:
+    """Return the stored result of a submission."""
     identity, student, at = _work(number, students)
     return {
         "_id": f"{number + 2**40:024x}:1",

@@ -23,7 +23,8 @@ from broadway.domain.job import Outcome
 from broadway.grader.docker.containers import DockerContainers
 from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.grade import Graded, grade
-from broadway.grader.oci.containers import NAME, OciContainers
+from broadway.grader.oci.choice import OCI as NAME
+from broadway.grader.oci.containers import OciContainers
 from broadway.grader.ports import Containers, Labels
 from broadway.grader.sandbox.users import Users
 

@@ -24,8 +24,17 @@ def as_json(verdicts: Sequence[Verdict], results: Results, about: Mapping[str, s
     return json.dumps(content, indent=1) + "\n"
 
 
-def write_document(path: Path, verdicts: Sequence[Verdict], results: Results, about: Mapping[str, str]) -> None:
+def write_document(
+    path: Path,
+    verdicts: Sequence[Verdict],
+    results: Results,
+    about: Mapping[str, str],
+    *,
+    image: str | None = PLOT,
+) -> None:
     """Write tables into a document, in place of earlier ones; the rest of it is kept.
+
+    ``image`` is the path of a plot of the figures, relative to the document, or None.
 
     Raises:
         ValueError: The document has no place for them.
@@ -33,17 +42,17 @@ def write_document(path: Path, verdicts: Sequence[Verdict], results: Results, ab
     text = path.read_text()
     if not re.search(f"{BEGIN}.*{END}", text, re.DOTALL):
         raise ValueError(f"{path}: expected {BEGIN} and {END}")
-    block = "\n".join([BEGIN, "", *_lines(verdicts, results, about), "", END])
+    block = "\n".join([BEGIN, "", *_lines(verdicts, results, about, image), "", END])
     path.write_text(re.sub(f"{BEGIN}.*{END}", lambda _: block, text, flags=re.DOTALL))
 
 
-def _lines(verdicts: Sequence[Verdict], results: Results, about: Mapping[str, str]) -> Iterator[str]:
+def _lines(verdicts: Sequence[Verdict], results: Results, about: Mapping[str, str], image: str | None) -> Iterator[str]:
     yield ", ".join(starmap("{}: {}".format, about.items())) + "."
     yield from ("", "| goal | measured | bound | |", "| --- | --- | --- | --- |")
     for verdict in verdicts:
         measured = "-" if verdict.measured is None else f"{verdict.measured:.3g}"
         yield f"| {verdict.goal.name} | {measured} | {verdict.goal.text} | {verdict.word} |"
-    yield from ("", f"![The figures by contender]({PLOT})", "")
+    yield from ("", f"![The figures by contender]({image})", "") if image else ("",)
     yield from ("Each table has the median, and the quartiles between which half of the samples lie.", "")
     for figure, by_contender in results.samples.items():
         yield from _table(figure, by_contender)

@@ -1,6 +1,6 @@
 """Results of measurements: samples by figure and contender, with medians and ratios."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 from typing import Any
@@ -40,6 +40,17 @@ class Results:
     samples: dict[Figure, dict[str, list[float]]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def joined(cls, parts: Iterable["Results"]) -> "Results":
+        """Return the results of several measurements as one; each figure belongs to one of them."""
+        joined = cls()
+        for part in parts:
+            for figure, by_contender in part.samples.items():
+                joined.samples.setdefault(figure, {}).update(by_contender)
+            joined.problems |= part.problems
+            joined.notes |= part.notes
+        return joined
 
     def add(self, contender: str, taken: Mapping[Figure, float]) -> None:
         """Add one sample of each figure."""

@@ -22,6 +22,7 @@ from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from benchmarks.machine import cpu_seconds, resident
+from broadway.domain.settlement import key_of
 from broadway.local.broker import Broker, broker
 from broadway.local.processes import Child, child, free_ports
 from broadway.local.store import Store, store
@@ -34,6 +35,7 @@ NOTHING = [{"image": "none", "entrypoint": ["true"]}]  # a pipeline
 LOGIN = {"Authorization": f"Bearer {TOKEN}"}
 RUN_TIMEOUT = 900  # seconds for one run at most
 START = 60  # seconds for a service to start
+AT_A_TIME = 50  # outcomes in a question
 _REPOSITORY = Path(__file__).parents[1]
 
 
@@ -130,13 +132,15 @@ class Site:
         return await self.stack.enter_async_context(self._process(name, command, {}))
 
     @contextlib.asynccontextmanager
-    async def noop_graders(self, name: str, *, slots: int, number: int = 1) -> AsyncIterator[Child]:
+    async def noop_graders(
+        self, name: str, *, slots: int, number: int = 1, within: float = START
+    ) -> AsyncIterator[Child]:
         """Run so many no-op graders in one process, and yield once they are registered in the store."""
         program = (sys.executable, "-m", "benchmarks.programs.noop_graders")
         work = str(self.ground.directory / "work")
         command = (*program, self.ground.node.amqp_url, name, str(number), str(slots), work)
         async with self._process(name, command, {}) as running:
-            await self._until_registered(running, [f"{name}-{each}" for each in range(number)])
+            await self._until_registered(running, [f"{name}-{each}" for each in range(number)], within)
             yield running
 
     @contextlib.asynccontextmanager
@@ -152,13 +156,13 @@ class Site:
             await self._until_registered(running, [name])
             yield running
 
-    async def _until_registered(self, running: Child, names: Sequence[str]) -> None:
+    async def _until_registered(self, running: Child, names: Sequence[str], within: float = START) -> None:
         workers = self.database["worker_node"]
 
         async def are_registered() -> bool:
             return await workers.count_documents({"_id": {"$in": names}, "alive": True}) == len(names)
 
-        await running.until(are_registered, within=START)
+        await running.until(are_registered, within=within)
 
     @contextlib.asynccontextmanager
     async def _process(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> AsyncIterator[Child]:
@@ -215,13 +219,21 @@ class Site:
             await self.ends[submitted.run_id].wait()
 
     async def started_at(self, submitted: "Submitted") -> datetime:
-        """Return the time at which a grader took the first job of a run."""
-        found = await self.database["grading_job"].find_one(
-            {"grading_run_id": submitted.run_id}, {"attempts.started_at": 1}
-        )
-        assert found is not None  # noqa: S101 - an answered run has its jobs
-        moment: datetime = found["attempts"][0]["started_at"]
-        return moment.replace(tzinfo=UTC)
+        """Return the time at which a grader took the first job of a run that is over."""
+        return min(await self.starts(submitted))
+
+    async def starts(self, submitted: "Submitted") -> list[datetime]:
+        """Return the times at which graders took the jobs of a run that is over, in no order.
+
+        They are stored with the outcomes: the start of a short job is known from its outcome only.
+        """
+        jobs = await self.database["grading_job"].find({"grading_run_id": submitted.run_id}, {"_id": 1}).to_list()
+        keys = [key_of(str(each["_id"]), 1) for each in jobs]
+        found: list[dict[str, Any]] = []
+        for start in range(0, len(keys), AT_A_TIME):
+            query = {"_id": {"$in": keys[start : start + AT_A_TIME]}}
+            found += await self.database["job_outcome"].find(query, {"started_at": 1}).to_list()
+        return [each["started_at"].replace(tzinfo=UTC) for each in found]
 
     def cpu(self) -> dict[str, float]:
         """Return the processor seconds so far, by role."""

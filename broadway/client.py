@@ -11,6 +11,7 @@ from broadway.clients.jobs import JobLog
 from broadway.clients.live_logs import LiveLogs
 from broadway.clients.operators import GraderDescription, Operator
 from broadway.clients.regrades import Regrades
+from broadway.clients.retention import Retention
 from broadway.clients.runs import JobDescription, RunDescription, Runs
 from broadway.session import ClientError
 
@@ -35,7 +36,7 @@ class Worker(BaseModel):
     alive: bool
 
 
-class Client(Runs, LiveLogs, Hooks, Callbacks, Access, Grades, GradeSheets, Regrades):
+class Client(Runs, LiveLogs, Hooks, Callbacks, Access, Grades, GradeSheets, Regrades, Retention):
     """A client for one course: with ``Client.connect(…) as client``.
 
     Each of its resources has a module in ``broadway/clients``.

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from broadway.lifecycle.recording import Recorder
+from broadway.mongo.migrations import UnfinishedRestoreError
 from broadway.mongo.store import Store, StoreUnreachableError
 from broadway.rabbit.client import Rabbit
 from broadway.service import StartError, connected, instance
@@ -37,7 +38,7 @@ async def opened(settings: ServiceSettings, *, service: str) -> AsyncIterator[Co
     """Open the store and the broker and declare the topology; wait for the broker if it is unavailable.
 
     Raises:
-        StartError: The store does not answer.
+        StartError: The store does not answer, or has a part of a backup.
     """
     async with (
         _store(settings, service) as store,
@@ -75,6 +76,8 @@ async def _store(settings: ServiceSettings, service: str) -> AsyncIterator[Store
                     service=service,
                 )
             )
+        except UnfinishedRestoreError as error:
+            raise StartError(str(error)) from error
         except StoreUnreachableError as error:
             raise StartError(f"{error}; is --mongodb-dsn right, and the server up?") from error
         yield store

@@ -14,11 +14,13 @@ LOCAL = "local"
 
 # Packages and modules, with the extra that brings their libraries; the first one that an import leads through decides.
 _EXTRAS = {
+    "broadway.runtime.tracing": "otel",
     "broadway.grader": "grader",
     "broadway.cli.dry_runs": "grader",
     "broadway.local.dry_run": "grader",
     "broadway.local": LOCAL,
     "broadway.cli.up": LOCAL,
+    "broadway.ingest.openid": "oidc",
     "broadway.client": "client",
     "broadway.clients": "client",
     "broadway.session": "client",

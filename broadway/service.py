@@ -20,16 +20,17 @@ import uvloop
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, ExcInfo, Processor
 
+from broadway.installation import explain
 from broadway.ports import PublishError
 from broadway.rabbit.client import Rabbit
 from broadway.rabbit.connecting import BrokerUnreachableError, UntrustedError
-from broadway.runtime import crashpoints, fault_history, supervision
+from broadway.runtime import crashpoints, disks, fault_history, supervision, tracing
 from broadway.runtime.cancellation import cancellations, end
 from broadway.runtime.visible import visible
 from broadway.settings.loading import EX_CONFIG
-from broadway.settings.places import unusable_places
+from broadway.settings.places import directories, unusable_places
 from broadway.settings.programs import GraderSettings, ServiceSettings
-from broadway.settings.sections import LogSettings
+from broadway.settings.sections import LogSettings, TraceSettings
 
 log = structlog.get_logger(__name__)
 
@@ -74,8 +75,9 @@ def run(main: Main, *, service: str, settings: ServiceSettings | GraderSettings)
     crashpoints.arm(os.environ)
     fault_history.arm(os.environ)
     supervision.arm()
+    disks.watch(directories(settings))
     try:
-        with _metrics_endpoint(settings):
+        with _metrics_endpoint(settings), _spans_exported(settings, service):
             uvloop.run(_supervised(main))
     except* StartError as group:
         is_lasting = all(isinstance(error, SettingError) for error in _leaves(group))
@@ -186,6 +188,24 @@ async def join(rabbit: Rabbit) -> None:
 def _report_waiting(error: Exception) -> None:
     log.warning("waiting for the broker", reason=str(error))
     supervision.status(f"waiting for the broker: {error}")
+
+
+@contextlib.contextmanager
+def _spans_exported(settings: ServiceSettings | GraderSettings, service: str) -> Iterator[None]:
+    """Export the spans of a control plane service while a block runs, if the settings name a collector.
+
+    Raises:
+        SettingError: The extra is not installed.
+    """
+    trace = settings.trace if isinstance(settings, ServiceSettings) else TraceSettings()
+    endpoint = trace.endpoint.get_secret_value() if trace.endpoint else None
+    with contextlib.ExitStack() as stack:
+        exporting = tracing.exporting(endpoint, service=service, instance=instance(service), share=trace.share)
+        try:
+            stack.enter_context(exporting)
+        except ModuleNotFoundError as error:
+            raise SettingError(f"--trace-endpoint: {explain(error) or error}") from None
+        yield
 
 
 @contextlib.contextmanager

@@ -35,11 +35,12 @@ def main() -> int:
     """Run the demo, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--keep", action="store_true", help="leave Broadway running at the end, until Ctrl-C")
-    keep = parser.parse_args().keep
+    parser.add_argument("--runtime", default="auto", help="of the graders, as for `broadway up`")
+    given = parser.parse_args()
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, _interrupt)
     try:
-        return demo(keep=keep)
+        return demo(keep=given.keep, runtime=given.runtime)
     except KeyboardInterrupt:
         stderr.print("Interrupted; everything is stopped.")
         return INTERRUPTED
@@ -48,11 +49,12 @@ def main() -> int:
         return 1
 
 
-def demo(*, keep: bool) -> int:
+def demo(*, keep: bool, runtime: str) -> int:
     """Start Broadway, grade both assignments, and stop Broadway; return 0 if all results are the expected ones."""
     say(f"Starting Broadway in {DIRECTORY}: {GRADERS} graders with {SLOTS} slots each ...")
-    with stopping(stack.running(DIRECTORY, graders=GRADERS, slots=SLOTS)) as site:
+    with stopping(stack.running(DIRECTORY, graders=GRADERS, slots=SLOTS, runtime=runtime)) as site:
         say(f"Broadway answers at {site.api}; RabbitMQ's management UI is at {site.facts.get('management_url')}.")
+        say(f"Its graders have the {site.runtime}.")
         try:
             with Course.connect(site.api, site.token) as course:
                 are_right = [grade_calculator(course, site), grade_words(course, site)]

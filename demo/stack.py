@@ -41,7 +41,20 @@ class Stack:
 
     @property
     def docker_host(self) -> str:
+        """The address of the engine, which builds the images.
+
+        Raises:
+            StackError: This machine has no engine.
+        """
+        if self.facts["docker_host"] is None:
+            raise StackError("no Docker Engine answers or can be started, and the demo builds its images with one")
         return str(self.facts["docker_host"])
+
+    @property
+    def runtime(self) -> str:
+        """The line with the graders' runtime and the reason for it."""
+        lines = _log(self.directory).read_text(errors="replace").splitlines()
+        return next((line for line in reversed(lines) if line.startswith("runtime: ")), "runtime: unknown")
 
     def check(self) -> None:
         """Raise StackError if Broadway has ended."""
@@ -50,7 +63,7 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running(directory: Path, *, graders: int, slots: int) -> Iterator[Stack]:
+def running(directory: Path, *, graders: int, slots: int, runtime: str = "auto") -> Iterator[Stack]:
     """Run Broadway with all its data in a directory."""
     directory.mkdir(parents=True, exist_ok=True)
     token = kept(directory / "course-token")
@@ -60,7 +73,7 @@ def running(directory: Path, *, graders: int, slots: int) -> Iterator[Stack]:
     command = [
         str(Path(sys.executable).with_name("broadway")),
         *("up", "--directory", str(directory), "--bind-port", str(_port())),
-        *("--graders", str(graders), "--slots", str(slots)),
+        *("--graders", str(graders), "--slots", str(slots), "--runtime", runtime),
         *("--course-config", str(courses), "--json-ready", str(ready)),
     ]
     process = _start(command, _log(directory))

@@ -23,6 +23,7 @@ SCHEMES = {
     "operatorToken": "operator",
     "joinToken": "join",
     "graderSecret": "grader",
+    "metricsToken": "metrics",
     "signature": "signature",
     "course": "staff",
     "query": "query",

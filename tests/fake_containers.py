@@ -13,6 +13,7 @@ from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase, Outcome
 from broadway.grader.ports import ContainerError, KilledFor, Labels, Mount, Owner, StageRun, Upcoming
 from broadway.grader.sandbox.output import OutputLog
+from broadway.grader.sandbox.programs import final_state
 
 
 class FakeContainers:
@@ -73,7 +74,7 @@ class FakeContainers:
             ending = Ending(137, KilledFor.TIME)
         ended = datetime.now(UTC)
         text = f"{begun:%Y-%m-%dT%H:%M:%S.%f}000Z {ending.output}\n" if ending.output else ""
-        state = {"ExitCode": ending.code, "OOMKilled": ending.oom, "Status": "exited"}
+        state = final_state(ending.code, begun, ended, oom_killed=ending.oom)
         size, streams = len(ending.output), [(1, 1)] if text else []
         return StageRun(ending.code, ending.killed, ending.oom, begun, ended, text, size, state, streams=streams)
 
@@ -102,7 +103,8 @@ async def _writing(texts: AsyncIterator[str], stage: Stage, labels: Labels) -> S
     async for text in texts:
         output.feed(1, text.encode(), time.time_ns())
     kept, streams = output.kept()
-    ended, state = datetime.now(UTC), {"ExitCode": 0, "OOMKilled": False, "Status": "exited"}
+    ended = datetime.now(UTC)
+    state = final_state(0, begun, ended, oom_killed=False)
     return StageRun(0, None, False, begun, ended, kept, output.total, state, streams=streams)
 
 

@@ -103,7 +103,7 @@ class Client:
     @classmethod
     @contextlib.asynccontextmanager
     async def connect(cls, url: str) -> AsyncIterator[Self]:
-        async with httpx2.AsyncClient(base_url=url, timeout=30) as http:
+        async with httpx2.AsyncClient(base_url=url, timeout=PATIENCE) as http:
             yield cls(http)
 
     async def is_ready(self) -> bool:
@@ -264,9 +264,14 @@ class Command:
 
 async def broadway(*arguments: str, **environment: str) -> Command:
     """Run `broadway ...` in its own process."""
+    return await module("broadway", *arguments, **environment)
+
+
+async def module(name: str, *arguments: str, **environment: str) -> Command:
+    """Run `python -m NAME ...` in its own process, with further variables."""
     with TemporaryFile() as stdout, TemporaryFile() as stderr:
         process = await fork_server().start(
-            ("-m", "broadway", *arguments),
+            ("-m", name, *arguments),
             environment={**os.environ, **environment},
             directory=Path.cwd(),
             stdout=stdout,

@@ -1,6 +1,5 @@
 """Images for tests, built here because there is no registry."""
 
-import gzip
 import hashlib
 import io
 import json
@@ -14,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from broadway.grader.oci.compression import uncompressed
 from demo import rootfs
 
 BUSYBOX = "broadway-test-busybox:1"
@@ -80,12 +80,13 @@ def layout(directory: Path, name: str, layers: Sequence[bytes], *, architecture:
     blobs = directory / "blobs" / "sha256"
     blobs.mkdir(parents=True, exist_ok=True)
 
-    def blob(data: bytes) -> dict[str, Any]:
+    def blob(data: bytes, kind: str) -> dict[str, Any]:
         digest = hashlib.sha256(data).hexdigest()
         (blobs / digest).write_bytes(data)
-        return {"digest": f"sha256:{digest}", "size": len(data)}
+        media = f"application/vnd.oci.image.{kind}"
+        return {"mediaType": media, "digest": f"sha256:{digest}", "size": len(data)}
 
-    described = [blob(data) for data in layers]
+    described = [blob(data, f"layer.v1.tar{_compression(data)}") for data in layers]
     diff_ids = [f"sha256:{hashlib.sha256(_plain(data)).hexdigest()}" for data in layers]
     document = {
         "architecture": architecture or {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()],
@@ -93,15 +94,20 @@ def layout(directory: Path, name: str, layers: Sequence[bytes], *, architecture:
         "config": config,
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     }
-    manifest = {"schemaVersion": 2, "config": blob(_json(document)), "layers": described}
-    entry = {**blob(_json(manifest)), "annotations": {"org.opencontainers.image.ref.name": name}}
+    manifest = {"schemaVersion": 2, "config": blob(_json(document), "config.v1+json"), "layers": described}
+    entry = {**blob(_json(manifest), "manifest.v1+json"), "annotations": {"org.opencontainers.image.ref.name": name}}
     (directory / "index.json").write_bytes(_json({"schemaVersion": 2, "manifests": [entry]}))
     (directory / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     return directory
 
 
+def _compression(data: bytes) -> str:
+    return "+gzip" if data.startswith(b"\x1f\x8b") else "+zstd" if data.startswith(b"\x28\xb5\x2f\xfd") else ""
+
+
 def _plain(data: bytes) -> bytes:
-    return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+    with uncompressed(io.BytesIO(data)) as plain:
+        return plain.read()
 
 
 def _json(document: Mapping[str, Any]) -> bytes:

@@ -245,8 +245,10 @@ def test_the_demo_that_is_kept_says_how_to_use_and_to_stop_it(
     assert "Press Ctrl-C here to stop it" in said
 
 
-@pytest.mark.parametrize(("given", "options"), [((), ""), (("KEEP=1",), "--keep")])
-def test_make_passes_the_wish_to_keep_it(given: tuple[str, ...], options: str) -> None:
+@pytest.mark.parametrize(
+    ("given", "options"), [((), ""), (("KEEP=1",), "--keep"), (("RUNTIME=docker",), "--runtime docker")]
+)
+def test_make_passes_the_wishes_on(given: tuple[str, ...], options: str) -> None:
     root = Path(program.__file__).parent.parent
     line = subprocess.check_output(
         ["make", "--no-print-directory", "--dry-run", "demo", *given], cwd=root, text=True

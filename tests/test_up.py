@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import PATIENCE, free_port
@@ -32,6 +33,8 @@ from pathlib import Path
 
 services_only = {f"BROADWAY_{name}" for name in ("AMQP_URL", "MONGODB_DSN", "MANAGEMENT_URL", "OPERATOR_TOKEN")}
 assert not services_only & os.environ.keys(), "with one of them it would have the rights of a service"
+assert "BROADWAY_RUNTIME" not in os.environ, "which may say auto, and is decided by now"
+Path(sys.argv[0]).with_suffix(".arguments").write_text(" ".join(sys.argv[1:]))
 notes = Path(sys.argv[0]).with_suffix("." + os.environ["BROADWAY_GRADER_ID"])
 signal.signal(signal.SIGTERM, lambda *_: (notes.open("a").write("drained\\n"), sys.exit()))
 notes.open("a").write(f"started {os.getpid()}\\n")
@@ -119,6 +122,70 @@ async def test_broadway_up_restarts_dead_processes_and_stops_in_order(
     assert facts["api"] in output.out
     assert f"{facts['api']}/ui" in output.out
     assert facts["sign_in"] is None  # this API makes no link
+
+
+async def started(options: UpOptions, tmp_path: Path) -> tuple[dict[str, Any], str]:
+    """Start and stop it; return its facts, and the arguments of a grader."""
+    running = asyncio.create_task(up(options))
+    await eventually(lambda: running.done() or ((tmp_path / "ready.json").exists() and all(notes(options, tmp_path))))
+    assert not running.done()
+    facts = json.loads((tmp_path / "ready.json").read_text())
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await running == 0
+    return facts, (tmp_path / "grader.arguments").read_text()
+
+
+RUNTIMES = {
+    "auto": ("oci (starts stages without an engine)", "--runtime oci --images-dir {}/images"),
+    "oci": ("oci (starts stages without an engine)", "--runtime oci --images-dir {}/images"),
+    "docker": ("docker, as --runtime says", None),
+    "runsc": ("runsc, one of the engine's runtimes, as --runtime says", "--runtime runsc"),
+}
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("wish", RUNTIMES)
+async def test_the_graders_get_the_chosen_runtime_and_a_line_says_why(
+    options: UpOptions, tmp_path: Path, wish: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BROADWAY_RUNTIME", wish)
+    facts, arguments = await started(replace(options, runtime=wish), tmp_path)
+    line, given = RUNTIMES[wish]
+    output = capsys.readouterr()
+    assert output.err.splitlines().count(f"runtime: {line}") == 1
+    assert facts["runtime"] == line.split(" ")[0].rstrip(",")
+    assert f"runtime {facts['runtime']}" in output.out
+    assert (given or "--log-dir").format(options.directory) in arguments
+    assert ("--runtime" in arguments) is (given is not None)
+    assert "--images-source" not in arguments
+
+
+@pytest.mark.usefixtures("engine")
+async def test_a_host_that_cannot_run_oci_gets_docker_with_the_reason(
+    options: UpOptions, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BROADWAY_OCI_PROGRAM", "no-such-program")
+    reason = "there is no no-such-program: the package crun has it"
+    facts, arguments = await started(options, tmp_path)
+    assert f"runtime: docker, because {reason}\n" in capsys.readouterr().err
+    assert facts["runtime"] == "docker"
+    assert "--runtime" not in arguments
+    assert await up(replace(options, runtime="oci")) == 1
+    assert f"broadway up: --runtime oci: {reason}" in capsys.readouterr().err
+
+
+async def test_without_an_engine_oci_gets_images_from_registries(
+    options: UpOptions, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")  # where no dockerd is
+    facts, arguments = await started(options, tmp_path)
+    said = capsys.readouterr().err
+    assert "install docker.io, iptables. Without one, images come from registries" in said
+    assert (facts["runtime"], facts["docker_host"], facts["private_engine"]) == ("oci", None, False)
+    assert "--images-source registry" in arguments
+    assert await up(replace(options, runtime="docker")) == 1
+    assert "no Docker Engine answers at" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("engine")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import httpx2
+from harness import PATIENCE
 
 OWN = {"Sec-Fetch-Site": "same-origin"}
 
@@ -19,7 +20,7 @@ class Visitor:
     @classmethod
     @contextlib.asynccontextmanager
     async def signed_in(cls, url: str, token: str) -> AsyncIterator[Self]:
-        async with httpx2.AsyncClient(base_url=url, timeout=30) as http:
+        async with httpx2.AsyncClient(base_url=url, timeout=PATIENCE) as http:
             visitor = cls(http)
             answer = await visitor.post("/ui/sign-in", {"token": token})
             assert answer.status_code == 303, answer.text

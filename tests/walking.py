@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from harness import IS_WHOLE, PATIENCE
 from playwright.async_api import Browser, BrowserContext, Page
 
 SIZES = ((1280, 800), (360, 740))
@@ -31,10 +33,17 @@ class Walker:
     problems: list[str] = field(default_factory=list)
     _contexts: list[BrowserContext] = field(default_factory=list)
 
+    @property
+    def views(self) -> list[tuple[str, tuple[int, int]]]:
+        """Each theme and each size once; every pair in `make faults`, and for pictures."""
+        is_whole = IS_WHOLE or self.pictures
+        return list(product(THEMES, SIZES) if is_whole else zip(THEMES, SIZES, strict=True))
+
     async def window(self, *, width: int = 1280, height: int = 800, theme: str = "light", **more: Any) -> Page:
         context = await self.browser.new_context(
             viewport={"width": width, "height": height}, color_scheme=theme, reduced_motion="reduce", **more
         )
+        context.set_default_timeout(PATIENCE * 1000)
         self._contexts.append(context)
         page = await context.new_page()
         page.on("console", lambda message: self._note_console(message.type, message.text))

@@ -1,6 +1,7 @@
 """The command `broadway`, with the subcommands that have no file of their own."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,13 +25,16 @@ from broadway.cli import (
     pools,
     queues,
     regrades,
+    retention,
     runs,
     services,
     standings,
     submissions,
     terminal,
     topology,
+    upkeep,
 )
+from broadway.cli.broker_access import PASSED_ON
 from broadway.cli.common import EX_CONFIG, EXIT_FAILED, AsJson, header_secret
 from broadway.cli.doctor import doctor
 from broadway.installation import explain
@@ -63,6 +67,7 @@ app.add_typer(topology.app, name="topology")
 app.add_typer(dead_letters.app, name="dead")
 app.add_typer(access.courses, name="course")
 app.add_typer(access.students, name="student")
+app.add_typer(retention.app, name="retention")
 grades.app.command("export")(grade_sheets.export)
 grades.app.command("merge")(grade_sheets.merge)
 grades.app.command("import")(grade_sheets.import_)
@@ -74,6 +79,9 @@ submissions.app.command("choose")(standings.choose)
 submissions.app.command("late-days")(standings.claim_late_days)
 app.command("submit")(submissions.submit)
 app.command("audit")(access.audit)
+app.command("migrate", context_settings=PASSED_ON)(upkeep.migrate)
+app.command("backup", context_settings=PASSED_ON)(upkeep.backup)
+app.command("restore", context_settings=PASSED_ON)(upkeep.restore)
 services.add_to(app, graders=graders.app)
 app.command("doctor", context_settings={"ignore_unknown_options": True})(doctor)
 
@@ -97,7 +105,20 @@ def _installed() -> Iterator[None]:
 
 
 # Groups of commands for operators, besides `grader`, which also starts graders.
-_OF_OPERATORS = {"audit", "course", "dead", "doctor", "pool", "queue", "student", "topology"}
+_OF_OPERATORS = {
+    "audit",
+    "backup",
+    "course",
+    "dead",
+    "doctor",
+    "migrate",
+    "pool",
+    "queue",
+    "restore",
+    "retention",
+    "student",
+    "topology",
+}
 
 
 @app.callback(invoke_without_command=True)
@@ -118,6 +139,24 @@ def _secret(text: str) -> Any:
     return typer.Option(help=text, show_default=False, callback=header_secret)
 
 
+def _runtime_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+        raise typer.BadParameter("expected auto, oci, docker, or the name of one of the engine's runtimes")
+    return name
+
+
+RuntimeName = Annotated[
+    str,
+    typer.Option(
+        envvar="BROADWAY_RUNTIME",
+        metavar="auto|oci|docker",
+        help="Runtime of the graders: oci, which starts stages without an engine, docker, one of the engine's "
+        "runtimes, or auto: oci if this machine can, else docker.",
+        callback=_runtime_name,
+    ),
+]
+
+
 @app.command()
 def up(
     *,
@@ -134,6 +173,7 @@ def up(
     original_graders: Annotated[
         str, typer.Option(metavar="POOLS", help="Pools, separated by commas, that admit graders of the original.")
     ] = "",
+    runtime: RuntimeName = "auto",
     json_ready: Annotated[
         Path | None, typer.Option(help="File to write all addresses to, once everything is ready.")
     ] = None,
@@ -158,6 +198,7 @@ def up(
         token=token,
         operator_token=operator_token,
         original_graders=original_graders,
+        runtime=runtime,
         json_ready=json_ready,
     )
     raise typer.Exit(asyncio.run(run_up(options)))

@@ -20,6 +20,8 @@ import httpx2
 from broadway.cli.common import LOCAL
 from broadway.cli.findings import Finding, ok, problem, warning
 from broadway.cli.identity_checks import identities
+from broadway.cli.migration_checks import migrations
+from broadway.cli.runtime_checks import choice_of_up, of_engine, runtime_of
 from broadway.domain.assignment import memory_bytes
 from broadway.domain.grader import Grader
 from broadway.local import engine
@@ -41,7 +43,6 @@ SKEW = timedelta(seconds=2)  # between clocks; a Date header is precise to a sec
 BAD_SKEW = timedelta(seconds=10)  # as long as a dispatcher's lease
 LOW_DISK, FULL_DISK = 2 * 2**30, 256 * 2**20  # bytes
 DEFAULT_ENGINE = engine.DEFAULT
-WITHOUT_ENGINE = "oci"  # the runtime that starts containers itself
 
 
 @dataclass(slots=True)
@@ -201,6 +202,7 @@ async def _store(deployment: Deployment) -> list[Finding]:
     if inspection.missing_indexes:
         text = f"indexes are missing: {', '.join(inspection.missing_indexes)}"
         findings.append(warning("store", text, "queries are slow without them; services create them when they start"))
+    findings += migrations(inspection)
     if inspection.is_replicated:
         return [ok("store", "MongoDB answers and is a replica set"), *findings]
     text = "MongoDB answers, but is not a replica set"
@@ -330,12 +332,10 @@ def _dead_letters(deployment: Deployment) -> Iterable[Finding]:
 
 async def _engine(deployment: Deployment) -> list[Finding]:
     settings = deployment.settings
-    if not isinstance(settings, GraderSettings) or settings.runtime != WITHOUT_ENGINE:
-        return await _docker(deployment)
-    if not shutil.which(settings.oci_program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin"):
-        return [problem("engine", f"{settings.oci_program} is not installed", "install crun, or change --runtime")]
-    found = ok("engine", f"{settings.oci_program} starts containers")
-    return [found] if settings.oci_layout else [found, *await _docker(deployment)]
+    if not isinstance(settings, GraderSettings):
+        return [*await _docker(deployment), await choice_of_up()]
+    found, needs_engine = await runtime_of(settings)
+    return [*found, *(await _docker(deployment) if needs_engine else [])]
 
 
 async def _docker(deployment: Deployment) -> list[Finding]:
@@ -348,12 +348,12 @@ async def _docker(deployment: Deployment) -> list[Finding]:
         if is_grader:
             return [problem("engine", text, "start it, or set DOCKER_HOST")]
         return [warning("engine", text, "only hosts with graders need one")]
-    runtime = deployment.settings.runtime if isinstance(deployment.settings, GraderSettings) else None
-    if runtime not in (None, WITHOUT_ENGINE) and runtime not in info.get("Runtimes", {}):
+    runtime = of_engine(deployment.settings.runtime) if isinstance(deployment.settings, GraderSettings) else None
+    if runtime and runtime not in info.get("Runtimes", {}):
         known = ", ".join(sorted(info.get("Runtimes", {})))
         text = f"the engine has no runtime {runtime}, only {known}"
         return [problem("engine", text, "install it, or change --runtime")]
-    used = info.get("DefaultRuntime") if runtime in (None, WITHOUT_ENGINE) else runtime
+    used = runtime or info.get("DefaultRuntime")
     return [ok("engine", f"Docker Engine {info.get('ServerVersion')} answers at {host}, runtime {used}")]
 
 

@@ -108,6 +108,18 @@ def forget_secret(grader_id: GraderId, *, token: OperatorToken = None, server: S
     terminal.line(f"{grader.id} has no secret now; it joins again with a join token or the cluster token")
 
 
+@app.command()
+def forget(grader_id: GraderId, *, yes: Yes = False, token: OperatorToken = None, server: Server = LOCAL) -> None:
+    """Forget a grader that is gone and will not come back: it is no longer listed, and its secret no longer counts.
+
+    A live grader is refused. One that comes back later joins as a new one, with a join token or the cluster token.
+    """
+    confirm(f"forget grader {grader_id}", yes=yes)
+    with operator(server, token) as api:
+        api.forget(grader_id)
+    terminal.line(f"{grader_id} is forgotten")
+
+
 def _order(server: str, token: str | None, grader_id: str, verb: str, **parameters: Any) -> None:
     with operator(server, token) as api:
         grader = api.order(grader_id, verb, **parameters)

@@ -18,17 +18,47 @@ class Switch(StrEnum):
     OFF = "off"
 
 
+Target = Annotated[
+    float | None,
+    typer.Option(min=1, max=86_400, help="Seconds within which waiting jobs should start; 60 by default."),
+]
+
+
 @app.command("list")
-def list_pools(*, token: OperatorToken = None, server: Server = LOCAL, as_json: AsJson = False) -> None:
-    """List the pools, with their courses and with the graders that have no secret."""
+def list_pools(
+    *, target: Target = None, token: OperatorToken = None, server: Server = LOCAL, as_json: AsJson = False
+) -> None:
+    """List the pools, with their slots, jobs and courses, and with the graders that have no secret."""
     with operator(server, token) as api:
-        found = api.pools()
+        found = api.pools(target=target)
     if as_json:
         terminal.document(found)
         return
     from broadway.cli.tables import pool_table  # noqa: PLC0415 - --help must not wait for it
 
     pool_table(found)
+
+
+@app.command("show")
+def show_pool(
+    pool: Annotated[str, typer.Argument(metavar="POOL", help="The pool's name.")],
+    *,
+    target: Target = None,
+    token: OperatorToken = None,
+    server: Server = LOCAL,
+    as_json: AsJson = False,
+) -> None:
+    """Print a pool with its load, and the number of slots that it asks for."""
+    with operator(server, token) as api:
+        found = api.pool(pool, target=target)
+    if as_json:
+        terminal.document(found)
+        return
+    from broadway.cli.tables import fields_table  # noqa: PLC0415 - --help must not wait for it
+
+    flat = {key: value for key, value in found.items() if not isinstance(value, dict)}
+    of_parts = {f"{part} {key}": value for part in ("slots", "jobs") for key, value in found.get(part, {}).items()}
+    fields_table(flat | of_parts)
 
 
 @app.command("set")

@@ -209,18 +209,15 @@ def join_token_table(tokens: Sequence[Mapping[str, Any]]) -> None:
 
 def pool_table(pools: Sequence[Mapping[str, Any]]) -> None:
     """Print a line for each pool."""
-    rows = [
-        (
-            pool["id"],
-            "on" if pool["original_graders"] else "off",
-            pool["reason"],
-            " ".join(pool["courses"]),
-            str(pool["graders"]),
-            " ".join(pool["without_secret"]),
-        )
-        for pool in pools
-    ]
-    _table(("pool", "original graders", "why", "courses", "graders", "without secret"), rows)
+    rows = []
+    for pool in pools:
+        slots, jobs = pool.get("slots", {}), pool.get("jobs", {})  # which an older server does not send
+        load = (slots.get("live"), slots.get("free"), jobs.get("waiting"), jobs.get("running"), jobs.get("oldest_wait"))
+        switch = ("on" if pool["original_graders"] else "off", pool["reason"], " ".join(pool["courses"]))
+        graders = (pool["graders"], " ".join(pool["without_secret"] or ()))
+        rows.append([_text(each) for each in (pool["id"], *switch, *load, pool.get("suggested_slots"), *graders)])
+    of_load = ("slots", "free", "jobs waiting", "running", "oldest wait", "suggested slots")
+    _table(("pool", "original graders", "why", "courses", *of_load, "graders", "without secret"), rows)
 
 
 def roster_table(students: Sequence[Mapping[str, Any]]) -> None:

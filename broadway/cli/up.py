@@ -1,7 +1,6 @@
 """`broadway up`: all services on one machine, supervised until a signal stops them."""
 
 import asyncio
-import fcntl
 import json
 import os
 import signal
@@ -17,7 +16,7 @@ from broadway.cli import terminal
 from broadway.cli.topology_repair import Inspector, expected_queues
 from broadway.local.processes import LocalError, absolute
 from broadway.local.secret import write
-from broadway.local.site import VARIABLE, keep
+from broadway.local.site import VARIABLE, keep, locked
 from broadway.local.stack import Foundations, Say, Stack, UpOptions, stack
 from broadway.management import ManagementError
 from broadway.mongo.store import StoreUnreachableError
@@ -38,7 +37,7 @@ async def up(options: UpOptions) -> int:
     options = replace(options, directory=absolute(options.directory))
     supervision.arm()
     try:
-        with _locked(options.directory):
+        with locked(options.directory):
             await _until_signaled(options, say)
     except (LocalError, OSError) as error:
         say(f"broadway up: {error}")
@@ -94,7 +93,7 @@ def _variables(options: UpOptions, running: Stack) -> dict[str, str]:
         "BROADWAY_TOKEN": running.token,
         "BROADWAY_AMQP_URL": below.amqp_url,
         "BROADWAY_MONGODB_DSN": below.mongodb_dsn,
-        "DOCKER_HOST": below.engine.docker_host,
+        **({"DOCKER_HOST": below.engine.docker_host} if below.engine else {}),
         **({"BROADWAY_MANAGEMENT_URL": below.node.administration} if below.node else {}),
     }
 
@@ -134,8 +133,9 @@ def _facts(options: UpOptions, running: Stack) -> dict[str, Any]:
         "operator_token": running.operator_token,
         "amqp_url": below.amqp_url,
         "mongodb_dsn": below.mongodb_dsn,
-        "docker_host": below.engine.docker_host,
-        "private_engine": below.engine.private,
+        "docker_host": below.engine.docker_host if below.engine else None,
+        "private_engine": bool(below.engine and below.engine.private),
+        "runtime": below.runtime.runtime,
         "management_url": below.node.management_url if below.node else None,
         "management_user": below.node.username if below.node else None,
         "management_password_file": str(options.directory / "broker" / "password") if below.node else None,
@@ -161,18 +161,6 @@ def _announced(path: Path | None, facts: dict[str, Any]) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Hold the directory's lock; raise LocalError if another process holds it."""
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (directory / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LocalError(f"another `broadway up` runs in {directory}") from None
-        yield
-
-
 def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "API", facts["api"]
     yield "Pages", f"{facts['api']}/ui, with a token of a course"
@@ -181,8 +169,9 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if facts["management_url"]:
         yield "RabbitMQ", facts["management_url"]
         yield "", f"user {facts['management_user']}, password in {facts['management_password_file']}"
-    yield "Engine", facts["docker_host"] + (" (private)" if facts["private_engine"] else "")
-    yield "Graders", f"{', '.join(facts['graders'])}, {facts['slots']} slots each"
+    if facts["docker_host"]:
+        yield "Engine", facts["docker_host"] + (" (private)" if facts["private_engine"] else "")
+    yield "Graders", f"{', '.join(facts['graders'])}, {facts['slots']} slots each, runtime {facts['runtime']}"
     yield "Logs", facts["log_dir"]
     yield "Commands", "in this directory, `broadway doctor`, `broadway course add` and others find all of it;"
     yield "", f"elsewhere with {VARIABLE}={facts['directory']}"

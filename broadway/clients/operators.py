@@ -10,6 +10,7 @@ from broadway.messages.resources.access import JoinTokenRequest
 from broadway.messages.resources.base import MAX_PAGE
 from broadway.messages.resources.courses import CourseRequest, CourseView
 from broadway.messages.resources.graders import GraderView
+from broadway.messages.resources.retention import PassView, RetentionView
 from broadway.session import Session, Waiting, opened, segment, silently
 
 MAX_COURSES = 10_000
@@ -63,6 +64,10 @@ class Operator(Session):
             GraderDescription, self._request("POST", f"/api/v2/graders/{segment(grader_id)}/{verb}", parameters)
         )
 
+    def forget(self, grader_id: str) -> None:
+        """Forget a grader that is gone, with its standing order and its secret."""
+        self._request("POST", f"/api/v2/graders/{segment(grader_id)}/forget")
+
     def make_join_token(
         self, *, pools: list[str] | None, uses: int | None, valid_for: int | None, name: str = ""
     ) -> dict[str, Any]:
@@ -86,13 +91,29 @@ class Operator(Session):
         """Add a course; its tokens are made after it, with `Client.add_token`."""
         return self._as(CourseView, self._request("POST", "/api/v2/courses", course.model_dump()))
 
-    def pools(self) -> list[dict[str, Any]]:
-        """Return the pools of courses, of graders, and of settings, by name."""
-        return self._list(self._request("GET", "/api/v2/pools"), "pools")
+    def pools(self, *, target: float | None = None) -> list[dict[str, Any]]:
+        """Return the pools of courses, of graders, and of settings, by name, with their loads.
+
+        ``target`` are the seconds within which waiting jobs should start, for ``suggested_slots``. An older server
+        sends no loads, and knows no ``target``.
+        """
+        return self._list(self._request("GET", f"/api/v2/pools{_target(target)}"), "pools")
+
+    def pool(self, pool: str, *, target: float | None = None) -> dict[str, Any]:
+        """Return a pool with its load; the rest as for `pools`."""
+        return self._with("id", self._request("GET", f"/api/v2/pools/{segment(pool)}{_target(target)}"))
 
     def set_pool(self, pool: str, *, original_graders: bool) -> dict[str, Any]:
         """Let a pool admit graders without secrets, or refuse them."""
         return self._request("PUT", f"/api/v2/pools/{pool}", {"original_graders": original_graders})
+
+    def retention(self) -> RetentionView:
+        """Return the retention of things without a course."""
+        return self._as(RetentionView, self._request("GET", "/api/v2/retention"))
+
+    def run_retention(self, *, dry_run: bool = False) -> PassView:
+        """Order a pass over things without a course, which the server makes in the background."""
+        return self._as(PassView, self._request("POST", "/api/v2/retention/passes", {"dry_run": dry_run}))
 
     def audit(
         self,
@@ -116,6 +137,16 @@ class Operator(Session):
     def _letters(self) -> list[str]:
         return [str(each.get("id")) for each in self.dead_letters()]
 
+    def retry(self, letter: str) -> dict[str, Any]:
+        """Run the jobs again that ended by a dead letter; ``jobs``, ``unchanged`` and ``refused`` are the result."""
+        return self._by_id(
+            letter, lambda each: self._request("POST", f"/api/v2/dead-letters/{each}/retry"), self._letters
+        )
+
     def discard(self, letter: str) -> None:
         """Discard a dead letter."""
         self._by_id(letter, lambda each: self._request("DELETE", f"/api/v2/dead-letters/{each}"), self._letters)
+
+
+def _target(seconds: float | None) -> str:
+    return "" if seconds is None else f"?target={seconds:g}"

@@ -109,6 +109,10 @@ class Board:
         """Return the number of live graders by pool."""
         return Counter(grader.pool for grader in self._graders.values())
 
+    def graders_without_slots(self) -> Counter[str]:
+        """Return the number of live graders that take no jobs, by pool."""
+        return Counter(grader.pool for grader in self._graders.values() if not grader.slots)
+
     def is_capped(self, course: str) -> bool:
         """Return whether a course has a cap of its own."""
         known = self._courses.get(course)

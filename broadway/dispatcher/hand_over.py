@@ -15,11 +15,13 @@ import structlog
 from broadway.dispatcher.board import Board
 from broadway.dispatcher.ports import HandedOverJobs, ReadyQueues
 from broadway.domain.job import Job, JobState
+from broadway.domain.spans import of_backlog
 from broadway.lifecycle.stores import Stages
 from broadway.messages.events import JobDispatched, ids_of
 from broadway.messages.ticket import Tickets
 from broadway.messages.topology import JOBS, ready_key, ready_queue
 from broadway.ports import PublishError
+from broadway.runtime import tracing
 from broadway.runtime.crashpoints import Point, reach
 from broadway.runtime.isolation import isolated
 
@@ -104,3 +106,6 @@ class HandOver:
             await self.broker.publish(JOBS, ready_key(job.pool), event)
         except PublishError as error:
             log.warning("job not handed over", pool=job.pool, error=str(error), **job.context)
+            return
+        if tracing.is_on():
+            tracing.export(of_backlog(job, datetime.now(UTC)))

@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from broadway.dispatcher.ports import Leases
+from broadway.lifecycle.stores import Leases
 from broadway.ports import StoreError
 from broadway.runtime.cancellation import end
 from broadway.runtime.crashpoints import Point, reach

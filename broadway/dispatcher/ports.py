@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 from broadway.domain.job import Job, JobClass, Phase
@@ -48,10 +48,20 @@ class BacklogCourses(Protocol):
 
 
 class BacklogCounts(Protocol):
-    """The number of queued jobs."""
+    """The number of queued jobs, and the oldest of them."""
+
+    async def queued(self, course: str, job_class: JobClass, *, limit: int) -> list[Job]:
+        """Return queued jobs of a course and class, oldest first."""
 
     async def count_backlog(self, course: str) -> int:
         """Return the number of a course's jobs that are stored as queued."""
+
+
+class LetterCount(Protocol):
+    """The number of dead letters."""
+
+    async def count(self) -> int:
+        """Return the number of stored dead letters."""
 
 
 class ReconciledJobs(PhaseJobs, JobsById, Protocol):
@@ -180,22 +190,4 @@ class ProbedBroker(Protocol):
 
         Raises:
             PublishError: The broker is unavailable.
-        """
-
-
-class Leases(Protocol):
-    """Named leases, each held by one process at a time."""
-
-    async def acquire(self, name: str, holder: str, ttl: timedelta) -> bool:
-        """Take or renew a lease for ``ttl`` from now; return False while another process holds it.
-
-        Raises:
-            StoreError: The store is unavailable.
-        """
-
-    async def release(self, name: str, holder: str) -> None:
-        """Release a lease if ``holder`` holds it.
-
-        Raises:
-            StoreError: The store is unavailable.
         """

@@ -81,7 +81,7 @@ async def _work(settings: DispatcherSettings, *, store: Store, rabbit: Rabbit, p
     reconciler = _reconciler(settings, store, rabbit, hand_over, lost_jobs)
     dispatch = Dispatch(board, store.runs, hand_over)
     probes = QueueProbes(rabbit, courses.queues)
-    gauges = Gauges(board, courses.pools, probes.depths, store.jobs, courses)
+    gauges = Gauges(board, courses.pools, probes.depths, store.jobs, courses, store.dead_letters)
     async with (
         background(
             shared.run(),

@@ -37,6 +37,7 @@ class Kind(StrEnum):
     STUDENT = "student"
     JOIN = "join"  # a host that may join as a grader
     GRADER = "grader"
+    METRICS = "metrics"  # a program that watches, such as a scaler
     ANYONE = "anyone"  # no token is needed
 
 

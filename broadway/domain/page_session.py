@@ -14,6 +14,25 @@ IDLE = timedelta(hours=12)  # without a request, after which a session ends
 NOTED_AFTER = timedelta(minutes=5)  # between two writes of the time of the last request
 
 
+MOST_ROLES = 200  # of one person
+
+
+@dataclass(frozen=True, slots=True)
+class PageRole:
+    """A right that a person may take: of an operator, of the staff of courses, or of a student of one course."""
+
+    kind: Kind
+    courses: tuple[str, ...] = ()
+    student: str = ""
+
+    @property
+    def words(self) -> str:
+        """The role for people."""
+        if self.kind is Kind.OPERATOR:
+            return "operator"
+        return f"{'student' if self.kind is Kind.STUDENT else 'staff'} of {', '.join(self.courses)}"
+
+
 @dataclass(frozen=True, slots=True)
 class PageSession:
     """A signed-in person.
@@ -31,6 +50,7 @@ class PageSession:
         expires_at: The time at which it ends in any case.
         origin: The id of the handed-out token behind it, whose end is the session's; empty for other credentials.
         ended_at: The time at which it was ended; None while it is not.
+        roles: The roles between which the person may change, with that of the session; empty if there is no other.
     """
 
     id: str
@@ -45,6 +65,7 @@ class PageSession:
     expires_at: datetime
     origin: str = ""
     ended_at: datetime | None = None
+    roles: tuple[PageRole, ...] = ()
 
     def is_valid(self, now: datetime) -> bool:
         """Return whether the session is valid at a moment; its origin is checked elsewhere."""
@@ -65,7 +86,14 @@ class PageSession:
 
 
 def session_of(
-    secret: str, principal: Principal, courses: tuple[str, ...], *, created_by: str, origin: str, now: datetime
+    secret: str,
+    principal: Principal,
+    courses: tuple[str, ...],
+    *,
+    created_by: str,
+    origin: str,
+    now: datetime,
+    roles: tuple[PageRole, ...] = (),
 ) -> PageSession:
     """Return a new session with a random secret; it ends with the credential behind it at the latest."""
     lifetime = STUDENT_LIFETIME if principal.kind is Kind.STUDENT else STAFF_LIFETIME
@@ -81,4 +109,5 @@ def session_of(
         seen_at=now,
         expires_at=min(now + lifetime, principal.expires_at or now + lifetime),
         origin=origin,
+        roles=roles,
     )

@@ -1,4 +1,4 @@
-"""The trace of a run, by W3C Trace Context: its ids are passed on, and no spans are made. Pure.
+"""The trace of a run, by W3C Trace Context: its ids are passed on; the module ``spans`` makes its spans. Pure.
 
 A run keeps the `traceparent` of the request that submitted it. Every event about the run and its jobs has the same
 `traceparent`, and every log line its trace id.
@@ -27,6 +27,18 @@ def accepted(traceparent: str | None) -> str | None:
 def begun() -> str:
     """Return the `traceparent` of a new trace, which is not sampled."""
     return f"00-{token_hex(16)}-{token_hex(8)}-00"
+
+
+def continued(traceparent: str) -> str:
+    """Return the `traceparent` of a new span in the trace of an accepted one."""
+    version, trace, _, flags = traceparent.split("-")
+    return f"{version}-{trace}-{token_hex(8)}-{flags}"
+
+
+def ids_of(traceparent: str) -> tuple[str, str]:
+    """Return the trace id and the span id of an accepted `traceparent`."""
+    _, trace, span, _ = traceparent.split("-")
+    return trace, span
 
 
 def log_ids(traceparent: str | None, **ids: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from broadway import service
 from broadway.grader.ports import ContainerError
-from broadway.grader.runtimes import connect
+from broadway.grader.runtimes import connect, resolved
 from broadway.grader.serve import run
 from broadway.service import StartError
 from broadway.settings.loading import load
@@ -11,6 +11,7 @@ from broadway.settings.programs import GraderSettings
 
 async def _main(settings: GraderSettings, stop: service.Stop) -> None:
     try:
+        settings = await resolved(settings)
         async with connect(settings) as containers:
             await run(settings, containers=containers, stop=stop)
     except ContainerError as error:

@@ -2,11 +2,20 @@
 
 from contextlib import AbstractAsyncContextManager
 
+import structlog
+
 from broadway.domain.assignment import memory_bytes
 from broadway.grader.docker.containers import DockerContainers
-from broadway.grader.oci.containers import NAME, OciContainers, OciOptions
+from broadway.grader.oci.choice import AUTO, DOCKER, OCI, Facts, choose
+from broadway.grader.oci.containers import OciContainers, OciOptions
+from broadway.grader.oci.layers import Room
+from broadway.grader.oci.library import Keeping
+from broadway.grader.oci.places import LAYOUT, Access, Place
+from broadway.grader.oci.probe import probe
 from broadway.grader.ports import Containers, Limits, Size
 from broadway.settings.programs import GraderSettings
+
+log = structlog.get_logger(__name__)
 
 SECONDS_OF_A_DAY = 24 * 3600
 
@@ -28,12 +37,44 @@ def connect(settings: GraderSettings) -> AbstractAsyncContextManager[Containers]
         network=settings.stage_network,
         runtime=settings.runtime,
     )
-    if settings.runtime != NAME:
+    if settings.runtime != OCI:
         return DockerContainers.connect(limits=limits, slots=settings.slots, work_dir=settings.work_dir)
-    options = OciOptions(
+    return OciContainers.connect(
+        limits=limits, slots=settings.slots, work_dir=settings.work_dir, options=_options(settings)
+    )
+
+
+async def resolved(settings: GraderSettings) -> GraderSettings:
+    """Return the settings with a runtime in the place of `auto`, and with None for `docker`.
+
+    Raises:
+        ContainerError: The runtime is oci, and the host lacks something for it.
+    """
+    if settings.runtime not in {AUTO, DOCKER}:
+        return settings
+    facts = await probe(settings.oci_program, settings.work_dir) if settings.runtime == AUTO else Facts()
+    chosen = choose(settings.runtime, facts)
+    log.info("runtime", runtime=chosen.runtime, reason=chosen.reason.strip(" ,"))
+    return settings.model_copy(update={"runtime": chosen.setting})
+
+
+def _options(settings: GraderSettings) -> OciOptions:
+    images = settings.images
+    place = Place(LAYOUT, settings.oci_layout.absolute()) if settings.oci_layout else Place.of(images.source)
+    login = (images.registry, images.username, images.password_file) if images.password_file else None
+    return OciOptions(
         program=settings.oci_program,
-        layout=settings.oci_layout,
-        unused_for=settings.oci_unused_days * SECONDS_OF_A_DAY,
+        place=place,
+        images=images.dir,
+        access=Access(
+            auth_file=images.auth_file,
+            login=login,
+            certificates=images.certs,
+            plain_http=frozenset(filter(None, images.plain_http.split(","))),
+            allow_local=settings.allow_local_registries,
+        ),
+        room=Room(int(memory_bytes(images.max_size)), images.max_files),
+        keeping=Keeping(settings.oci_unused_days * SECONDS_OF_A_DAY, int(memory_bytes(images.keep_size))),
+        pull_timeout=images.pull_timeout,
         size=Size(int(memory_bytes(settings.job_size)), settings.job_inodes),
     )
-    return OciContainers.connect(limits=limits, slots=settings.slots, work_dir=settings.work_dir, options=options)

@@ -16,6 +16,7 @@ from broadway.ingest.commands.backlogs import Backlogs
 from broadway.ingest.commands.callbacks import Callbacks
 from broadway.ingest.commands.courses import CourseSettings
 from broadway.ingest.commands.decide import Decider
+from broadway.ingest.commands.forget_graders import ForgottenGraders
 from broadway.ingest.commands.grade_submissions import GradingStarts, HooksAndUploads
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
@@ -43,10 +44,10 @@ from broadway.ingest.gateway.sessions import Sessions
 from broadway.ingest.grade_composition import grade_commands, grade_reads, regrade_reads, standing_reads
 from broadway.ingest.http.auth import Authenticator
 from broadway.ingest.http.deps import Deps
-from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.http.shares import ReadShares
 from broadway.ingest.live.feed import Feed
 from broadway.ingest.live.logs import LiveLogs
+from broadway.ingest.openid_composition import openid_of
 from broadway.ingest.reads.access import AuditReads, TokenReads
 from broadway.ingest.reads.artifacts import ArtifactReads
 from broadway.ingest.reads.assignments import AssignmentReads
@@ -61,6 +62,7 @@ from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.operations import OperationReads
+from broadway.ingest.reads.pools import PoolLoads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.reads import Reads
 from broadway.ingest.reads.recent_works import RecentWorks
@@ -70,6 +72,7 @@ from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.submissions import SubmissionReads
 from broadway.ingest.reads.waiting import WaitingReads
+from broadway.ingest.retention_composition import retention_of
 from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
@@ -101,10 +104,9 @@ class Opened:
 def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_within: float) -> Deps:
     """Return the parts of the API that its handlers need."""
     store, base = opened.store, _basis(settings, opened, later=later, answer_within=answer_within)
-    limits, orders, receiver, standings = base.limits, base.orders, base.receiver, base.standings
     return Deps(
         settings=settings,
-        limits=limits,
+        limits=base.limits,
         store=store,
         rabbit=opened.rabbit,
         announcements=base.announcements,
@@ -112,30 +114,32 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         feed=Feed(store.jobs),
         live_logs=_live_logs(opened),
         health=opened.health,
-        outages=StoreOutages(opened.health),
         shares=base.shares,
         authenticator=_authenticator(settings, opened, base.admission),
         auditor=Auditor(opened.shared.audit, later),
         tokens=TokenSettings(store.access_tokens, store.rosters),
-        sign_in=SignIn(store.page_sessions, store.access_tokens, PersonalLinks(store.access_tokens)),
+        sign_in=base.sign_in,
+        openid=openid_of(settings, store, opened.shared.courses, base.sign_in),
         reads=_reads(opened, base),
-        registration=Registration(store.assignments, limits),
+        registration=Registration(store.assignments, base.limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings, store.rosters),
-        uploads=_uploads(settings, opened, limits, receiver, standings),
+        uploads=_uploads(settings, opened, base.limits, base.receiver, base.standings),
         artifacts=_artifacts(settings, store),
         submission_removal=SubmissionRemoval(store.submissions, store.stored_bytes),
-        hook_settings=HookSettings(store.hooks, store.rosters, limits, store.assignment_settings),
+        hook_settings=HookSettings(store.hooks, store.rosters, base.limits, store.assignment_settings),
         callbacks=_callbacks(settings, store),
         starts=_starts(store, base),
-        grades=grade_commands(store, limits, standings, orders, base.announcements),
-        orders=orders,
-        reruns=Reruns(orders, store.assignments, limits, store.courses),
-        receiver=receiver,
+        grades=grade_commands(store, base.limits, base.standings, base.orders, base.announcements),
+        orders=base.orders,
+        reruns=base.reruns,
+        receiver=base.receiver,
         admission=base.admission,
         join_tokens=JoinTokens(store.access_tokens),
         pools=pools_of(store),
         courses=CourseSettings(store.courses, opened.rabbit),
+        retention=retention_of(settings.retention, store),
         joins=_joins(settings, opened, base.admission),
+        forgotten_graders=ForgottenGraders(store.graders, store.jobs, opened.accounts),
         grader_orders=GraderOrders(store.graders, base.announcements, opened.accounts, base.gateway.sessions),
     )
 
@@ -154,12 +158,14 @@ class _Basis:
     shares: ReadShares
     announcements: Announcements
     orders: Orders
+    reruns: Reruns
     new_runs: NewRuns
     grades: GradeReads
     standings: StandingReads
     receiver: Receiver
     gateway: Gateway
     admission: Admission
+    sign_in: SignIn
 
 
 def _basis(settings: IngestSettings, opened: Opened, *, later: Later, answer_within: float) -> _Basis:
@@ -176,12 +182,14 @@ def _basis(settings: IngestSettings, opened: Opened, *, later: Later, answer_wit
         shares=ReadShares.of(settings.http),
         announcements=announcements,
         orders=orders,
+        reruns=Reruns(orders, store.assignments, limits, store.courses),
         new_runs=new_runs,
         grades=grades,
         standings=standings,
         receiver=_receiver(opened, decider, limits, later, answer_within=answer_within),
         gateway=_gateway(settings, store=store, rabbit=rabbit, later=later),
         admission=Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings)),
+        sign_in=SignIn(store.page_sessions, store.access_tokens, PersonalLinks(store.access_tokens)),
     )
 
 
@@ -204,6 +212,7 @@ def _authenticator(settings: IngestSettings, opened: Opened, admission: Admissio
         store.graders,
         admission,
         operator_token=settings.operator_token.get_secret_value() if settings.operator_token else None,
+        metrics_token=settings.metrics_token.get_secret_value() if settings.metrics_token else None,
     )
 
 
@@ -286,8 +295,10 @@ def _reads(opened: Opened, base: _Basis) -> Reads:
         job_files=JobFilesReads(store.jobs, store.submissions, opened.tickets),
         artifacts=ArtifactReads(store.artifacts),
         operations=OperationReads(store.graders, store.courses, store.jobs, store.dead_letters),
+        pools=PoolLoads(store.graders, store.jobs, opened.rabbit),
         class_jobs=ClassJobs(store.runs, store.jobs, store.rosters),
         ids=store.ids,
+        removed=store.removals,
     )
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any
 
 import structlog
 
@@ -20,6 +21,7 @@ from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.server import Config, Server, possible_connections
 from broadway.ingest.http.websocket import MAX_FRAME
 from broadway.ingest.live.feed import Feed
+from broadway.ingest.retention_composition import retention_steps
 from broadway.ingest.unpacking.unpack import remove_leftovers
 from broadway.lifecycle.vouching import Vouching
 from broadway.management import Management
@@ -78,7 +80,7 @@ async def serve(
         sessions, undecided = deps.gateway.sessions, deps.receiver.undecided
         async with (
             background(sessions.run(), deps.feed.run(), deps.live_logs.run(), health.run(), shared.run()),
-            background(_sweeper(store).run(), Leftovers(store.runs).run()),
+            background(*_tidying(settings, store, name)),
             background_tasks,
             background(
                 deps.uploads.grading.run(), undecided.run(), undecided.look_around(), deps.grades.regrade_steps.run()
@@ -95,8 +97,11 @@ async def serve(
             deps.run_changes.close()
 
 
-def _sweeper(store: Store) -> Sweeper:
-    return Sweeper(store.blobs, AnyOf((store.submissions, store.artifacts)), store.artifacts)
+def _tidying(settings: IngestSettings, store: Store, name: str) -> Sequence[Coroutine[Any, Any, None]]:
+    """Return the loops that remove what is old or left over."""
+    sweeper = Sweeper(store.blobs, AnyOf((store.submissions, store.artifacts)), store.artifacts)
+    steps = retention_steps(settings.retention, store, name)
+    return sweeper.run(), Leftovers(store.runs).run(), steps.run()
 
 
 def _health(settings: IngestSettings, store: Store, rabbit: Rabbit) -> Health:

@@ -7,22 +7,31 @@ from broadway.domain.bounds import MAX_SECONDS
 from broadway.domain.grader import StandingOrder
 from broadway.domain.job import Job, JobState, Outcome
 from broadway.domain.moves import Moved
+from broadway.domain.spans import of_job
 from broadway.messages.batches import JobsSettled, packed, parts_of
 from broadway.messages.events import CancelJob, Event, GraderOrder, JobRequeued, JobSettled, ids_of
 from broadway.messages.topology import CONTROL, EVENTS, Exchange, control_key, event_key
+from broadway.runtime import tracing
 
 Fact = tuple[Exchange, str, Event]
 
 
 def following(moved: Moved) -> list[Fact]:
-    """Return the facts to publish about a stored move; empty if it changed nothing."""
+    """Return the facts to publish about a stored move, and export the spans of a job that it ends."""
     if not moved.changed:
         return []
+    trace(moved)
     if moved.after.generation != moved.before.generation:
         return _outdated(moved)
     if moved.after.is_terminal:
         return [settled(moved.after)]
     return [requeued(moved.after)] if moved.after.state is JobState.QUEUED else []
+
+
+def trace(moved: Moved) -> None:
+    """Export the spans of a job that a stored move has ended."""
+    if tracing.is_on() and moved.ends:
+        tracing.export(of_job(moved.after))
 
 
 def facts_of(moved: Mapping[str, Moved]) -> tuple[Fact, ...]:

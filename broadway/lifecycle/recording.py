@@ -15,12 +15,13 @@ from broadway.domain.job import Attempt, Job, Outcome, RetryPolicy
 from broadway.domain.marks import Marks
 from broadway.domain.moves import Move, Moved
 from broadway.domain.result import JobLog, StageResult
-from broadway.lifecycle.follow_ups import Fact, following, ordered, settled, together, unwanted
+from broadway.domain.spans import of_stages
+from broadway.lifecycle.follow_ups import Fact, following, ordered, settled, together, trace, unwanted
 from broadway.lifecycle.reports import RecordedReports, marks_of, record_reports, without_reports
 from broadway.lifecycle.stores import JobLeases, JobsById
 from broadway.messages.events import Event, GraderHeartbeat, JobEvent, JobFinished, JobReleased, JobStarted
 from broadway.ports import Publisher, Reject
-from broadway.runtime import fault_history, metrics
+from broadway.runtime import fault_history, metrics, tracing
 from broadway.runtime.crashpoints import Point, reach
 
 log = structlog.get_logger(__name__)
@@ -113,6 +114,8 @@ class Recorder:
         await reach(Point.RECORD_GRADERS_STORED)
         await asyncio.gather(*(self.publisher.publish(*fact) for fact in _facts(about_jobs, moved)))
         await reach(Point.RECORD_TOLD)
+        if tracing.is_on():
+            _trace(finished, moved)
         return moved
 
     async def _record_graders(
@@ -226,6 +229,16 @@ def _reductions(event: Event) -> Iterator[Callable[[str], Event]]:
         yield lambda reason: event.without_results(reason).without_logs()
 
 
+def _trace(finished: Sequence[JobFinished], moved: Mapping[str, Moved]) -> None:
+    """Export the spans of stages and of the jobs that they have ended."""
+    for event in finished:
+        if _is_new(event, moved) or (event.job_id in moved and moved[event.job_id].changed):
+            results = [StageResult.read(entry) for entry in event.results]
+            tracing.export(of_stages(event.traceparent, event.execution_id, results))
+    for job_id in {event.job_id for event in finished} & moved.keys():
+        trace(moved[job_id])
+
+
 def _note_outcome(job: Job) -> None:
     fault_history.note(
         "outcome",
@@ -292,7 +305,7 @@ def _is_apart(event: JobFinished, moved: Mapping[str, Moved]) -> bool:
     )
 
 
-def _is_new(event: JobStarted | JobFinished, moved: dict[str, Moved]) -> bool:
+def _is_new(event: JobStarted | JobFinished, moved: Mapping[str, Moved]) -> bool:
     job = moved.get(event.job_id)
     return job is not None and job.after.knows(event.execution_id) and not job.before.knows(event.execution_id)
 

@@ -1,7 +1,7 @@
 """Protocols for the stored data that several use cases need, with a promise per method. Use cases combine them."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from broadway.domain.assignment_settings import SettingsVersion
@@ -135,3 +135,21 @@ class SubmissionsById(Protocol):
 
     async def get(self, course: str, identity: str) -> Submission | None:
         """Return a course's submission, or None."""
+
+
+class Leases(Protocol):
+    """Named leases, each held by one process at a time."""
+
+    async def acquire(self, name: str, holder: str, ttl: timedelta) -> bool:
+        """Take or renew a lease for ``ttl`` from now; return False while another process holds it.
+
+        Raises:
+            StoreError: The store is unavailable.
+        """
+
+    async def release(self, name: str, holder: str) -> None:
+        """Release a lease if ``holder`` holds it.
+
+        Raises:
+            StoreError: The store is unavailable.
+        """

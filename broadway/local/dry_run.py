@@ -18,7 +18,7 @@ from broadway.domain.run import PlannedJob, Run, RunState, plan_jobs
 from broadway.domain.submission import VARIABLE
 from broadway.grader.grading.artifacts import Collection
 from broadway.grader.grading.grade import Graded
-from broadway.grader.runtimes import connect
+from broadway.grader.runtimes import connect, resolved
 from broadway.grader.serve import runner_in
 from broadway.grader.worker.file_cache import PIECE, FileCache
 from broadway.grader.worker.submission_files import Claim, SubmissionFiles
@@ -102,6 +102,7 @@ async def dry_run(plan: PlannedJob, files: LocalFiles, settings: GraderSettings)
         ContainerError: The runtime cannot be used.
     """
     work = WorkDirectory(settings.work_dir.absolute(), NAME, settings.grader_id)
+    settings = await resolved(settings)
     async with connect(settings) as containers:
         with runner_in(settings, containers, work) as (runner, _):
             cache = FileCache(work.files, int(memory_bytes(settings.file_cache)))

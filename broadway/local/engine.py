@@ -68,7 +68,8 @@ async def engine(
     if await answers(host):
         yield Engine(host)
         return
-    _require(host, needed)
+    if lacking := _lacking(host, needed):
+        raise MissingError(lacking)
     async with private(directory, log=log, within=within) as own:
         yield own
 
@@ -148,12 +149,19 @@ def _client(host: str) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(base_url=f"http://{place}", timeout=5)
 
 
-def _require(host: str, needed: Mapping[str, str]) -> None:
+async def unavailable(env: Mapping[str, str] = os.environ, needed: Mapping[str, str] = NEEDED) -> str:
+    """Return the reason for which `engine` would fail; empty if it finds an engine or can start its own."""
+    host = env.get("DOCKER_HOST", DEFAULT)
+    return "" if await answers(host) else _lacking(host, needed)
+
+
+def _lacking(host: str, needed: Mapping[str, str]) -> str:
     missing = sorted({package for program, package in needed.items() if shutil.which(program) is None})
     if missing:
-        raise MissingError(f"no Docker Engine answers at {host}: start one, or install {', '.join(missing)}")
+        return f"no Docker Engine answers at {host}: start one, or install {', '.join(missing)}"
     if os.geteuid() != 0:
-        raise MissingError(f"no Docker Engine answers at {host}, and only root can run a private one")
+        return f"no Docker Engine answers at {host}, and only root can run a private one"
+    return ""
 
 
 def _command(place: Ground) -> list[str]:

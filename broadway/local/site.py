@@ -1,10 +1,13 @@
 """The addresses and tokens of a `broadway up`, in its directory, where the commands of the same user find them."""
 
+import fcntl
 import os
 import shlex
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 
+from broadway.local.processes import LocalError
 from broadway.local.secret import write
 
 DIRECTORY = Path(".broadway/up")
@@ -36,6 +39,18 @@ def adopt(environment: MutableMapping[str, str] = os.environ) -> None:
         return
     for name, value in _read(Path(environment.get(VARIABLE) or DIRECTORY) / _FILE).items():
         environment.setdefault(name, value)
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock; raise LocalError if another process holds it."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (directory / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LocalError(f"another `broadway up` runs in {directory}") from None
+        yield
 
 
 def _read(file: Path) -> dict[str, str]:

@@ -13,8 +13,13 @@ from typing import Any
 
 import httpx2
 
+from broadway.grader.oci.choice import AUTO, OCI, Choice, choose
+from broadway.grader.oci.facts import which
+from broadway.grader.oci.places import REGISTRY, SKOPEO
+from broadway.grader.oci.probe import probe
+from broadway.grader.ports import ContainerError
 from broadway.local.broker import Broker, broker
-from broadway.local.engine import Engine, engine
+from broadway.local.engine import Engine, engine, unavailable
 from broadway.local.ports import kept_ports
 from broadway.local.processes import Child, LocalError, child
 from broadway.local.secret import kept, private
@@ -46,6 +51,7 @@ class UpOptions:
     token: str | None = field(default=None, repr=False)
     operator_token: str | None = field(default=None, repr=False)
     original_graders: str = ""
+    runtime: str = AUTO  # that, or a grader's `--runtime`
     json_ready: Path | None = None
     amqp_url: str | None = field(default_factory=lambda: os.environ.get("BROADWAY_AMQP_URL"), repr=False)
     mongodb_dsn: str | None = field(default_factory=lambda: os.environ.get("BROADWAY_MONGODB_DSN"), repr=False)
@@ -68,12 +74,16 @@ class UpOptions:
 
 @dataclass(frozen=True)
 class Foundations:
-    """The broker, store and engine of the services; `node` is None if the broker is not started here."""
+    """The broker, store and engine of the services, and the graders' runtime.
+
+    `node` is None if the broker is not started here, and `engine` if the runtime works without one and none is here.
+    """
 
     amqp_url: str = field(repr=False)
     mongodb_dsn: str = field(repr=False)
-    engine: Engine
+    engine: Engine | None
     node: Broker | None
+    runtime: Choice
 
 
 @dataclass(frozen=True)
@@ -149,19 +159,39 @@ async def _running(options: UpOptions, operator_token: str) -> dict[str, int] | 
 async def _foundations(supervisor: Supervisor, options: UpOptions, say: Say) -> Foundations:
     """Start broker, store and engine concurrently, unless they are given. Every start has the same ports."""
     home, logs = options.directory, options.log_dir
+    runtime, has_engine = await _runtime(options, say)
     ports = kept_ports(home / "ports.json", ("broker", "broker's management", "store"), say)
     run_broker = partial(broker, home / "broker", port=ports[0], management_port=ports[1], log=logs / "broker.log")
     run_store = partial(store, home / "store", port=ports[2], log=logs / "store.log")
     run_engine = partial(engine, home / "engine", log=logs / "engine.log")
     nodes = None if options.amqp_url else supervisor.keep(run_broker)
     stores = None if options.mongodb_dsn else supervisor.keep(run_store)
-    engines = supervisor.keep(run_engine)
+    engines = supervisor.keep(run_engine) if has_engine else None
     starting: list[asyncio.Future[Any] | None] = [nodes, stores, engines]
     await asyncio.gather(*filter(None, starting))
     node = await nodes if nodes else None
     amqp_url = node.amqp_url if node else str(options.amqp_url)
     mongodb_dsn = (await stores).dsn if stores else str(options.mongodb_dsn)
-    return Foundations(amqp_url, mongodb_dsn, await engines, node)
+    return Foundations(amqp_url, mongodb_dsn, await engines if engines else None, node, runtime)
+
+
+async def _runtime(options: UpOptions, say: Say) -> tuple[Choice, bool]:
+    """Choose the graders' runtime, and tell whether there is an engine, without which only oci can be.
+
+    Raises LocalError if the wish cannot be fulfilled.
+    """
+    crun = os.environ.get("BROADWAY_OCI_PROGRAM") or "crun"
+    try:
+        chosen = choose(options.runtime, await probe(crun, options.directory))
+    except ContainerError as error:
+        raise LocalError(str(error)) from error
+    say(f"runtime: {chosen}")
+    if chosen.runtime != OCI or not (reason := await unavailable()):
+        return chosen, True
+    if which(SKOPEO) is None:
+        raise LocalError(f"{reason}, or skopeo, which gets images without an engine")
+    say(f"{reason}. Without one, images come from registries, and stages that ask for a network are refused.")
+    return chosen, False
 
 
 @asynccontextmanager
@@ -194,15 +224,27 @@ async def grader(options: UpOptions, token: str, foundations: Foundations, grade
         *options.grader_command,
         *("--api-host", options.api, "--slots", str(options.slots)),
         *("--work-dir", str(options.directory / "work" / grader_id), "--log-dir", str(options.log_dir)),
+        *_of_runtime(options, foundations),
     ]
-    env = {name: value for name, value in os.environ.items() if name not in _OF_SERVICES} | {
-        "DOCKER_HOST": foundations.engine.docker_host,
+    left_out = _OF_SERVICES | {"BROADWAY_RUNTIME"}  # which may say auto, and what that means is known by now
+    env = {name: value for name, value in os.environ.items() if name not in left_out} | {
+        **({"DOCKER_HOST": foundations.engine.docker_host} if foundations.engine else {}),
         "BROADWAY_TOKEN": token,
         "BROADWAY_GRADER_ID": grader_id,
     }
     log = options.log_dir / f"{grader_id}.out"
     async with child(f"grader {grader_id}", command, log=log, env=env, grace=DRAIN) as running:
         yield running
+
+
+def _of_runtime(options: UpOptions, below: Foundations) -> tuple[str, ...]:
+    """Return a grader's arguments for its runtime; all graders share one library of images."""
+    if below.runtime.setting is None:
+        return ()
+    if below.runtime.runtime != OCI:
+        return ("--runtime", below.runtime.setting)
+    images = () if os.environ.get("BROADWAY_IMAGES_DIR") else ("--images-dir", str(options.directory / "images"))
+    return ("--runtime", OCI, *images, *(() if below.engine else ("--images-source", REGISTRY)))
 
 
 async def _is_ready(client: httpx2.AsyncClient) -> bool:

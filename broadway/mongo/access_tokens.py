@@ -112,6 +112,16 @@ class AccessTokens:
         allowed: Document = {**valid, "$and": [{"$or": [{"uses_left": None}, {"users": user}]}]}
         return await self._tokens.find_one(allowed, {"_id": 1}) is not None
 
+    async def ended(self, course: str, before: datetime) -> list[str]:
+        """Return the ids of a course's tokens that were revoked, or expired, before a moment; none: of no course."""
+        found = await self._tokens.find({"course": course}, {"revoked_at": 1, "expires_at": 1})
+        ends = {each["_id"]: [each.get("revoked_at"), each.get("expires_at")] for each in found}
+        return [identity for identity, times in ends.items() if any(time and time < before for time in times)]
+
+    async def remove(self, identities: Sequence[str]) -> int:
+        """Remove tokens; return their number."""
+        return (await self._tokens.delete_many({"_id": {"$in": list(identities)}})).deleted_count
+
     async def give_back(self, identity: str, user: str) -> None:
         """Take back the use of a user, if it was counted."""
         query: Document = {"_id": {"$eq": identity}, "users": user, "uses_left": {"$ne": None}}

@@ -19,6 +19,7 @@ class Audit:
     async def ensure_indexes(self) -> None:
         await self._records.create_index([("at", -1), ("_id", -1)], name="latest")
         await self._records.create_index([("course", 1), ("at", -1), ("_id", -1)], name="latest_of_course")
+        await self._records.create_index([("object", 1), ("at", -1)], name="of_object")
 
     async def add(self, record: AuditRecord, *, is_urgent: bool = True) -> None:  # noqa: ARG002 - for batches
         """Store a record; a repetition changes nothing. A record that is not urgent may wait for others."""
@@ -35,22 +36,33 @@ class Audit:
         course: str | None = None,
         name: str | None = None,
         operation: str | None = None,
+        paths: Sequence[str] = (),
         before: str | None = None,
         limit: int,
     ) -> list[AuditRecord]:
         """Return records, latest first; only of a course, a principal's name or an operation if those are given.
+
+        With ``paths``, only those whose object is one of them, or goes on from one.
 
         Raises:
             CursorError: ``before`` is not a cursor.
         """
         given = {"course": course, "name": name, "operation": operation}
         query: Document = {key: value for key, value in given.items() if value is not None}
+        either: list[Document] = []
+        if paths:
+            either.append({"$or": [{"object": {"$in": list(paths)}}, *map(_below, paths)]})
         if before:
             at, identity = position(before)
-            own = ObjectId(identity)
-            query["$or"] = [{"at": {"$lt": at}}, {"at": at, "_id": {"$lt": own}}]
+            either.append({"$or": [{"at": {"$lt": at}}, {"at": at, "_id": {"$lt": ObjectId(identity)}}]})
+        if either:
+            query["$and"] = either
         found = await self._records.find(query, sort=[("at", -1), ("_id", -1)], limit=limit)
         return [_record(document) for document in found]
+
+
+def _below(path: str) -> Document:
+    return {"object": {"$gt": f"{path}/", "$lt": f"{path}0"}}  # "0" follows "/"
 
 
 def _document(record: AuditRecord) -> Document:

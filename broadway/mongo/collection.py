@@ -9,7 +9,7 @@ from typing import Any
 from bson import ObjectId
 from pymongo import UpdateMany, UpdateOne
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, OperationFailure
 from pymongo.results import BulkWriteResult, DeleteResult, InsertManyResult, UpdateResult
 
 from broadway.mongo.errors import DuplicateKeyError, translated
@@ -19,6 +19,7 @@ Document = dict[str, Any]
 Collection = AsyncCollection[Document]
 
 DUPLICATE_KEY = 11000
+_NO_INDEX = (26, 27)  # no such collection, no such index
 IDS = 50  # in a question
 
 
@@ -43,8 +44,10 @@ class Documents:
     async def find_one_and_update(self, query: Document, change: Document, **options: Any) -> Document | None:
         return await translated(self._collection.find_one_and_update(query, change, **options))
 
-    async def count_documents(self, query: Document) -> int:
-        return await translated(self._collection.count_documents(query))
+    async def count_documents(self, query: Document, *, limit: int | None = None) -> int:
+        """Return the number of matching documents, at most ``limit``."""
+        options: dict[str, Any] = {} if limit is None else {"limit": limit}
+        return await translated(self._collection.count_documents(query, **options))
 
     async def count_among(self, indexed: Document, rest: Document) -> int:
         """Count the documents that match both filters, with an index for the first one.
@@ -113,6 +116,14 @@ class Documents:
 
     async def delete_many(self, query: Document) -> DeleteResult:
         return await translated(self._collection.delete_many(query))
+
+    async def drop_index(self, name: str) -> None:
+        """Drop an index that an earlier version has made, if it exists."""
+        try:
+            await translated(self._collection.drop_index(name))
+        except StoreError as error:
+            if not (isinstance(error.__cause__, OperationFailure) and error.__cause__.code in _NO_INDEX):
+                raise
 
     async def create_index(self, keys: str | Sequence[tuple[str, int]], *, name: str) -> str:
         return await translated(self._collection.create_index(keys, name=name))

@@ -1,6 +1,7 @@
 """The collection ``dead_letter``: messages that no service could handle, kept for operators."""
 
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from bson.binary import Binary
@@ -48,6 +49,15 @@ class DeadLetters:
     async def discard(self, letter_id: str) -> bool:
         """Remove a dead letter; return False if it does not exist."""
         return (await self._letters.delete_one({"_id": letter_id})).deleted_count > 0
+
+    async def old(self, before: datetime, *, limit: int) -> list[str]:
+        """Return the ids of letters that did not die again since a moment."""
+        return [each["_id"] for each in await self._letters.find({"last_at": {"$lt": before}}, {"_id": 1}, limit=limit)]
+
+    async def remove_old(self, identities: Sequence[str], before: datetime) -> int:
+        """Remove letters that did not die again since a moment; return their number."""
+        query: Document = {"_id": {"$in": list(identities)}, "last_at": {"$lt": before}}
+        return (await self._letters.delete_many(query)).deleted_count
 
     async def count(self) -> int:
         return await self._letters.count_documents({})

@@ -92,6 +92,20 @@ class Deliveries:
         until = {"received_at": {"$lte": oldest[0]["received_at"]}, "due_at": None}
         return (await self._deliveries.delete_many({**query, **until})).deleted_count
 
+    async def decided(self, course: str, before: datetime, *, after: str, limit: int) -> list[tuple[str, str | None]]:
+        """Return ids of a course's deliveries that arrived before a moment and are decided, with their runs, by id.
+
+        Deliveries of uploads are left out: they belong to the submissions.
+        """
+        query: Document = {"course": course, "received_at": {"$lt": before}, "due_at": None, "_id": {"$gt": after}}
+        query["hook"] = {"$not": {"$regex": "^@"}}
+        found = await self._deliveries.find(query, {"run_id": 1}, sort=[("_id", 1)], limit=limit)
+        return [(each["_id"], each.get("run_id")) for each in found]
+
+    async def remove(self, identities: Sequence[str]) -> int:
+        """Remove decided deliveries; return their number."""
+        return (await self._deliveries.delete_many({"_id": {"$in": list(identities)}, "due_at": None})).deleted_count
+
     async def get(self, identity: str) -> Delivery | None:
         """Return a delivery; None if it does not exist or its document cannot be read, which is logged."""
         document = await self._deliveries.find_one({"_id": identity})

@@ -206,6 +206,11 @@ class Graders:
         )
         return _grader(document) if document else None
 
+    async def forget(self, grader_id: str, *, joined_at: datetime | None) -> bool:
+        """Remove a grader that is not alive, not revoked, and has not joined since; return whether it was removed."""
+        gone: Document = {"alive": {"$ne": True}, "joined_at": joined_at, **_ADMITTED}
+        return (await self._graders.delete_one({"_id": {"$eq": grader_id}, **gone})).deleted_count > 0
+
     async def give_grace(self, grader_ids: Sequence[str], until: datetime) -> None:
         """Let graders without secrets, of an earlier version, do without them until a moment."""
         query: Document = {"_id": {"$in": list(grader_ids)}, "secret": None, "grace_until": None}

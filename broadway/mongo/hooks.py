@@ -17,6 +17,7 @@ from broadway.mongo.errors import DuplicateKeyError
 log = structlog.get_logger(__name__)
 
 _REVISION = 8  # bytes
+MOST_ROSTERS = 10_000  # of one student
 
 
 class Hooks:
@@ -70,6 +71,10 @@ class Rosters:
         self._cache = Cache(self._read_if_changed)
         self._read_last: dict[str, tuple[str, Roster]] = {}  # with revisions, by id
 
+    async def ensure_indexes(self) -> None:
+        await self._rosters.create_index("students.student", name="of_student")
+        await self._rosters.create_index("students.members", name="of_member")
+
     async def get(self, course: str, assignment: str) -> Roster | None:
         return await self._read(f"{course}/{assignment}")
 
@@ -105,6 +110,14 @@ class Rosters:
         own = {"$or": [{"students.student": student}, {"students.members": student}]}
         query = {"_id": {"$regex": f"^{re.escape(course)}/"}, **own}
         return await self._rosters.find_one(query, {"_id": 1}) is not None
+
+    async def courses_of(self, student: str, *, limit: int) -> list[str]:
+        """Return the ids of courses that have a student in a roster, in order."""
+        found = set()
+        for key in ("students.student", "students.members"):  # the embedded store has an index for one of them only
+            rosters = await self._rosters.find({key: {"$eq": student}}, {"_id": 1}, limit=MOST_ROSTERS)
+            found |= {each["_id"].partition("/")[0] for each in rosters}
+        return sorted(found)[:limit]
 
     async def put(self, course: str, assignment: str, roster: Roster) -> None:
         """Store a roster; it replaces an earlier roster completely.

@@ -21,6 +21,7 @@ from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
 from broadway.mongo.errors import StoreUnavailableError, translated
 from broadway.mongo.graders import Graders
+from broadway.mongo.migrations import Migrations, MigrationState
 from broadway.mongo.pools import Pools
 from broadway.mongo.store import Store
 
@@ -33,13 +34,15 @@ class Inspection:
     """The state of a store.
 
     ``ahead`` is the server's clock minus this host's. ``missing_indexes`` have names such as ``grading_job.by_run``.
-    ``graders`` are the live graders, and ``pools`` the pools whose settings have been changed. ``letters`` is the
-    number of dead letters, and ``letter`` the latest of them, without its body.
+    ``migrations`` are those that this version or the store knows. ``graders`` are the live graders, and ``pools`` the
+    pools whose settings have been changed. ``letters`` is the number of dead letters, and ``letter`` the latest of
+    them, without its body.
     """
 
     is_replicated: bool
     ahead: timedelta
     missing_indexes: list[str]
+    migrations: list[MigrationState]
     courses: list[Course]
     graders: list[Grader]
     pools: list[Pool]
@@ -76,6 +79,7 @@ class Inspection:
                 is_replicated="setName" in hello or hello.get("msg") == "isdbgrid",
                 ahead=hello["localTime"].replace(tzinfo=UTC) - between,
                 missing_indexes=await _missing(main, client[logs]),
+                migrations=await Migrations(main["migration"]).states(),
                 courses=await Courses(main["course"]).all(),
                 graders=await Graders(main["worker_node"]).alive(),
                 pools=await Pools(main["pool"]).all(),
@@ -131,6 +135,9 @@ class _IndexRecorder:
 
     async def create_index(self, _: object, *, name: str, **__: object) -> None:
         self.names.append(name)
+
+    async def drop_index(self, _: str) -> None:
+        """Record nothing: earlier versions' indexes are no longer required."""
 
 
 async def _missing(main: Database, logs: Database) -> list[str]:

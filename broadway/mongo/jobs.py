@@ -7,6 +7,7 @@ from bson import ObjectId
 from pymongo import UpdateOne
 
 from broadway.domain.job import Job, JobClass, JobState, Outcome, Phase
+from broadway.domain.pool_load import StoredLoad
 from broadway.domain.run import JobOutline, PlannedJob
 from broadway.domain.waiting_time import Pace
 from broadway.mongo.assignments import check_storable
@@ -23,7 +24,7 @@ from broadway.mongo.job_documents import (
 from broadway.mongo.job_moves import UPDATES, WITHOUT_BULK, MovedJobs
 from broadway.mongo.open_phases import OpenPhases
 from broadway.mongo.outcomes import Outcomes
-from broadway.mongo.paces import pace_of
+from broadway.mongo.paces import load_of_pool, pace_of
 from broadway.mongo.waiting import WaitingJobs
 from broadway.mongo.work_results import WorkResults
 
@@ -43,8 +44,9 @@ class Jobs(MovedJobs, WaitingJobs):
     async def ensure_indexes(self) -> None:
         # Each index makes state changes more expensive: these three serve all queries.
         await self._jobs.create_index([("grading_run_id", 1), ("state", 1)], name="by_run")
-        await self._jobs.create_index([("state", 1), ("pool", 1)], name="by_state_and_pool")
+        await self._jobs.create_index([("state", 1), ("pool", 1), ("queued_at", 1)], name="by_pool")
         await self._jobs.create_index([("course", 1), ("state", 1), ("class", 1), ("queued_at", 1)], name="backlog")
+        await self._jobs.drop_index("by_state_and_pool")  # of earlier versions: the first fields of `by_pool`
 
     def check(self, planned: Sequence[PlannedJob]) -> None:
         """Check that jobs can be stored.
@@ -204,6 +206,10 @@ class Jobs(MovedJobs, WaitingJobs):
     async def pace(self, course: str, now: datetime) -> Pace:
         """Return the pace of a course: of its running jobs, and of some recent ones of each class."""
         return await pace_of(self._jobs, self._outcomes, course, now)
+
+    async def load_of_pool(self, pool: str, now: datetime) -> StoredLoad:
+        """Return the load of a pool by its stored jobs, of which a bounded number is counted."""
+        return await load_of_pool(self._jobs, self._outcomes, pool, now)
 
     async def courses_with_backlog(self) -> list[str]:
         """Return ids of courses with queued jobs, whether they are registered or not."""

@@ -106,6 +106,22 @@ class Regrades:
         """Return the number of a course's regrades for which a process has something to do."""
         return await self._regrades.count_documents({"is_active": True, "course": course})
 
+    async def is_open(self, course: str, assignment: str) -> bool:
+        """Return whether an assignment has a regrade that is neither published nor discarded."""
+        states = [each.value for each in RegradeState if each not in (RegradeState.PUBLISHED, RegradeState.DISCARDED)]
+        query: Document = {"course": course, "assignment": assignment, "state": {"$in": states}}
+        return await self._regrades.find_one(query, {"_id": 1}) is not None
+
+    async def discarded(self, course: str, assignment: str, before: datetime) -> list[Regrade]:
+        """Return regrades that were discarded before a moment and whose jobs have ended; without configs."""
+        query: Document = {"course": course, "assignment": assignment, "state": RegradeState.DISCARDED.value}
+        found = await self._regrades.find({**query, "discarded_at": {"$lt": before}, "clean_at": None}, {"config": 0})
+        return [_regrade(each) for each in found]
+
+    async def remove_parts(self, regrade: Regrade) -> None:
+        """Remove the parts of a discarded regrade, whose runs are removed."""
+        await self._parts.delete_many({"regrade": regrade.id})
+
     async def to_announce(self, *, limit: int) -> list[Regrade]:
         """Return regrades that are ready and whose callback is not sent yet, the earliest first; without configs."""
         query = {"announce_at": {"$gt": datetime.fromtimestamp(0, UTC), "$lte": datetime.now(UTC)}}

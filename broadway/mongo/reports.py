@@ -13,6 +13,8 @@ from broadway.mongo.collection import Collection, Document, Documents, insert_ea
 from broadway.runtime.threads import beside
 
 _LEVEL = 1  # of compression: reports are mostly repeated keys, and recording should not wait
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_SWEPT = 200  # files at a time
 _MAX_REPORT = 16 * 1024 * 1024  # bytes of a report after decompression
 
 
@@ -23,13 +25,47 @@ class Reports:
         self._reports = Documents(reports)
         self._files = Documents(files)
 
+    async def ensure_indexes(self) -> None:
+        await self._reports.create_index("stages.files.sha256", name="files")
+        await self._files.create_index("unused_since", name="to_sweep")
+
     async def put_files(self, files: Sequence[OriginalFile]) -> None:
-        """Store the bytes of files by their hashes; bytes that are already stored stay as they are."""
+        """Store the bytes of files by their hashes; bytes that are already stored stay, and are in use again."""
         now = datetime.now(UTC)
-        await insert_each(
+        are_new = await insert_each(
             self._files,
             [{"_id": file.sha256, "size": file.size, "data": file.compressed(), "stored_at": now} for file in files],
         )
+        if known := [file for file, is_new in zip(files, are_new, strict=True) if not is_new]:
+            await self._use_again(known)
+
+    async def _use_again(self, files: Sequence[OriginalFile]) -> None:
+        """Note that files are in use again; store the bytes of those that were removed meanwhile."""
+        fields = {"unused_since": 1}
+        found = await self._files.find_by_ids([file.sha256 for file in files], fields)
+        unused = [each["_id"] for each in found if each.get("unused_since")]
+        if unused:
+            await self._files.update_many({"_id": {"$in": unused}}, {"$unset": {"unused_since": ""}})
+            found = await self._files.find_by_ids([file.sha256 for file in files], fields)
+        stored = {each["_id"] for each in found}
+        if missing := [file for file in files if file.sha256 not in stored]:
+            await self.put_files(missing)
+
+    async def _note_unused(self, digests: Sequence[str]) -> None:
+        """Note that reports with these files are removed; the bytes are swept later if no other report has them."""
+        query: Document = {"_id": {"$in": list(digests)}, "unused_since": None}
+        await self._files.update_many(query, {"$set": {"unused_since": datetime.now(UTC)}})
+
+    async def sweep_files(self, before: datetime) -> int:
+        """Remove bytes that have been noted as unused before a moment and that no report has; return their number."""
+        query: Document = {"unused_since": {"$gt": _EPOCH, "$lte": before}}
+        removed = 0
+        for each in await self._files.find(query, {"unused_since": 1}, limit=_SWEPT):
+            if await self._reports.find_one({"stages.files.sha256": each["_id"]}, {"_id": 1}):
+                await self._files.update_one(each, {"$unset": {"unused_since": ""}})
+            else:
+                removed += (await self._files.delete_one(each)).deleted_count
+        return removed
 
     async def put(self, reports: Sequence[StageReport]) -> None:
         """Store the reports of executions without their files' bytes; an execution that has reports keeps them."""
@@ -75,8 +111,19 @@ class Reports:
 
     async def remove(self, job_id: str, executions: Sequence[str]) -> None:
         """Remove the reports of executions of a job; the bytes of their files, which other reports may have, stay."""
-        identities = [object_id(each) or each for each in executions]
-        await self._reports.delete_many({"_id": {"$in": identities}, "grading_job_id": {"$eq": job_id}})
+        await self._remove({"grading_job_id": {"$eq": job_id}}, executions)
+
+    async def remove_of(self, executions: Sequence[str]) -> None:
+        """Remove the reports of executions, a bounded number; the bytes of files are swept later."""
+        await self._remove({}, executions)
+
+    async def _remove(self, query: Document, executions: Sequence[str]) -> None:
+        own: Document = {"_id": {"$in": [object_id(each) or each for each in executions]}, **query}
+        found = await self._reports.find(own, {"stages.files.sha256": 1})
+        files = {file["sha256"] for each in found for stage in each["stages"] for file in stage.get("files") or ()}
+        if files:
+            await self._note_unused(sorted(files))
+        await self._reports.delete_many(own)
 
     async def file(self, sha256: str) -> bytes | None:
         """Return the bytes of a file, or None."""

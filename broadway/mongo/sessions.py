@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from broadway.domain.access import Kind, is_of_digest, token_id
-from broadway.domain.page_session import PageSession
+from broadway.domain.page_session import PageRole, PageSession
 from broadway.mongo.collection import Collection, Document, Documents
 
 
@@ -55,6 +55,9 @@ class PageSessions:
 
 
 def _document(session: PageSession) -> Document:
+    roles = [
+        {"kind": each.kind.value, "courses": list(each.courses), "student": each.student} for each in session.roles
+    ]
     return {
         "_id": session.id,
         "digest": session.digest,
@@ -69,6 +72,7 @@ def _document(session: PageSession) -> Document:
         "gone_at": session.gone_at,
         "origin": session.origin,
         "ended_at": session.ended_at,
+        **({"roles": roles} if roles else {}),
     }
 
 
@@ -86,4 +90,7 @@ def _session(document: Document) -> PageSession:
         expires_at=document["expires_at"],
         origin=document["origin"],
         ended_at=document["ended_at"],
+        roles=tuple(
+            PageRole(Kind(each["kind"]), tuple(each["courses"]), each["student"]) for each in document.get("roles", ())
+        ),
     )

@@ -1,6 +1,7 @@
 """All collections of a deployment, and the connection to them."""
 
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Self
@@ -37,10 +38,14 @@ from broadway.mongo.ids import Ids
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.leases import Leases
 from broadway.mongo.logs import Logs
+from broadway.mongo.migrations import Migrations, UnfinishedRestoreError
+from broadway.mongo.old_graders import OldGraders
 from broadway.mongo.outcomes import Outcomes
 from broadway.mongo.pools import Pools
 from broadway.mongo.progress import Progress
+from broadway.mongo.removals import Removals
 from broadway.mongo.reports import Reports
+from broadway.mongo.retention import RetentionStates
 from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
 from broadway.mongo.sessions import PageSessions
@@ -89,6 +94,10 @@ class Store:
     stored_bytes: StoredBytes
     page_sessions: PageSessions
     callbacks: Callbacks
+    migrations: Migrations
+    retention: RetentionStates
+    removals: Removals
+    old_graders: OldGraders
     _primary: Database
     _answers: Answers
 
@@ -97,7 +106,7 @@ class Store:
     async def connect(
         cls, dsn: str, *, primary: str = "AG", logs: str = "logs", server_timeout: float = 5, service: str = "broadway"
     ) -> AsyncIterator[Self]:
-        """Connect, check that the store answers, and create missing indexes.
+        """Connect, check that the store answers, carry out pending migrations, and create missing indexes.
 
         Args:
             dsn: A MongoDB connection string.
@@ -108,6 +117,7 @@ class Store:
 
         Raises:
             StoreUnreachableError: The address is invalid, or no usable server answers within the timeout.
+            UnfinishedRestoreError: The store has a part of a backup.
         """
         try:
             client = Client(dsn, serverSelectionTimeoutMS=int(server_timeout * 1000), appname=f"broadway-{service}")
@@ -117,15 +127,19 @@ class Store:
         async with client:
             try:
                 await client.admin.command("ping")
-                store = await cls._open(client, primary, logs)
+                store = await cls._open(client, primary, logs, service)
+            except UnfinishedRestoreError:
+                raise
             except (ConnectionError, PyMongoError, StoreError) as error:
                 raise StoreUnreachableError(f"MongoDB does not answer: {error}") from error
             yield store
 
     @classmethod
-    async def _open(cls, client: Client, primary: str, logs: str) -> Self:
+    async def _open(cls, client: Client, primary: str, logs: str, service: str) -> Self:
         main, second = (client.get_database(name, write_concern=DURABLE) for name in (primary, logs))
         store = cls.of(main, second, client.answers)
+        await store.migrations.require_whole()
+        await store.migrations.run(main, by=f"{service} on {socket.gethostname()}")
         await store.ensure_indexes()
         return store
 
@@ -163,6 +177,10 @@ class Store:
             stored_bytes=StoredBytes(main["stored_bytes"], main["submission"]),
             page_sessions=PageSessions(main["page_session"]),
             callbacks=callbacks,
+            migrations=Migrations(main["migration"]),
+            retention=RetentionStates(main["retention"]),
+            removals=Removals.of(main, logs),
+            old_graders=OldGraders(main["worker_node"]),
             _primary=main,
             _answers=answers,
         )
@@ -176,6 +194,7 @@ class Store:
         await self.grades.ensure_indexes()
         await self.logs.ensure_indexes()
         await self.graders.ensure_indexes()
+        await self.rosters.ensure_indexes()
         await self.deliveries.ensure_indexes()
         await self.access_tokens.ensure_indexes()
         await self.audit.ensure_indexes()
@@ -184,6 +203,8 @@ class Store:
         await self.artifacts.ensure_indexes()
         await self.page_sessions.ensure_indexes()
         await self.callbacks.ensure_indexes()
+        await self.removals.ensure_indexes()
+        await self.reports.ensure_indexes()
 
     def shared(self, *, linger: float = 0) -> Batched:
         """Return the most used collections, batched for many concurrent callers; ``linger``: see ``BatchedRuns``."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import structlog
 from aio_pika.abc import (
     AbstractChannel,
+    AbstractConnection,
 )
 from aio_pika.exceptions import (
     AMQPError,
@@ -20,7 +21,7 @@ from broadway.runtime.cancellation import cancellations, heeded
 log = structlog.get_logger(__name__)
 
 CALL_TIMEOUT = 10  # seconds, for every declaration and confirm
-CLOSE_WITHIN = 1  # seconds; a stuck channel does not close either, and ends with its connection
+CLOSE_WITHIN = 1  # seconds that a caller waits for the end of a channel
 
 BROKEN = (AMQPError, ConnectionError, TimeoutError, RuntimeError, OSError)
 
@@ -48,7 +49,32 @@ async def call(problem: str, *, seconds: float = CALL_TIMEOUT) -> AsyncIterator[
         raise PublishError(f"{problem}: {error!r}", unknown=True) from error
 
 
+_closing: set[asyncio.Task[None]] = set()
+
+
 async def close(channel: AbstractChannel) -> None:
-    with contextlib.suppress(*BROKEN):
-        async with asyncio.timeout(CLOSE_WITHIN):
-            await channel.close()
+    """Close a channel. After ``CLOSE_WITHIN`` seconds, and if the caller is cancelled, it is closed in the background.
+
+    A request to close must not be cancelled: aiormq would repeat it, and the broker closes the whole connection if one
+    of its channels is closed twice.
+    """
+    task = asyncio.create_task(_close(channel))
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
+    await asyncio.wait((task,), timeout=CLOSE_WITHIN)
+
+
+async def _close(channel: AbstractChannel) -> None:
+    with contextlib.suppress(*BROKEN, asyncio.CancelledError):  # aiormq cancels what waits for a lost connection
+        await channel.close()
+
+
+@contextlib.asynccontextmanager
+async def channel_of(connection: AbstractConnection) -> AsyncIterator[AbstractChannel]:
+    """Open a channel for some calls, and close it after them."""
+    channel = connection.channel()
+    try:
+        await channel.initialize()
+        yield channel
+    finally:
+        await close(channel)

@@ -18,7 +18,7 @@ from broadway.messages.envelope import Decoder, Wire, decode
 from broadway.messages.events import Event
 from broadway.messages.topology import EXCHANGES, SHARED_QUEUES, Exchange, Queue
 from broadway.ports import Handler, PublishError, QueueState, QueueTakenError
-from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT, call
+from broadway.rabbit.calls import BROKEN, CALL_TIMEOUT, call, channel_of, close
 from broadway.rabbit.connecting import (
     HEARTBEAT,
     BrokerUnreachableError,
@@ -182,7 +182,7 @@ class Rabbit:
         Raises:
             PublishError: The broker is unavailable.
         """
-        async with call(f"{queue.name} not replaced", seconds=REPLACE_WITHIN), self._publishing.channel() as channel:
+        async with call(f"{queue.name} not replaced", seconds=REPLACE_WITHIN), channel_of(self._publishing) as channel:
             await channel.queue_delete(queue.name, timeout=REPLACE_WITHIN)
         await self.declare(queue)
 
@@ -207,7 +207,7 @@ class Rabbit:
             PublishError: The broker is unavailable, or has a queue of that name with other arguments.
         """
         limit = CALL_TIMEOUT * len(queues)
-        async with call("queues not declared", seconds=limit), self._publishing.channel() as channel:
+        async with call("queues not declared", seconds=limit), channel_of(self._publishing) as channel:
             for queue in queues:
                 await declare(channel, queue, robust=False)
 
@@ -217,7 +217,7 @@ class Rabbit:
         Raises:
             PublishError: As ``declare``.
         """
-        async with call(f"{queue.name} not declared"), self._publishing.channel() as channel:
+        async with call(f"{queue.name} not declared"), channel_of(self._publishing) as channel:
             declared = await declare(channel, queue, robust=False)
             return declared.declaration_result.message_count or 0
 
@@ -227,7 +227,7 @@ class Rabbit:
         Raises:
             PublishError: The broker is unavailable, or has no such queue.
         """
-        async with call(f"no depth of {queue.name}"), self._publishing.channel() as channel:
+        async with call(f"no depth of {queue.name}"), channel_of(self._publishing) as channel:
             return (await state_of(channel, queue)).waiting
 
     async def purge(self, queue: Queue) -> int:
@@ -238,7 +238,7 @@ class Rabbit:
         Raises:
             PublishError: As ``declare``.
         """
-        async with call(f"{queue.name} not emptied"), self._publishing.channel() as channel:
+        async with call(f"{queue.name} not emptied"), channel_of(self._publishing) as channel:
             declared = await declare(channel, queue, robust=False)
             return (await declared.purge(timeout=CALL_TIMEOUT)).message_count or 0
 
@@ -248,7 +248,7 @@ class Rabbit:
         Raises:
             PublishError: The broker is unavailable.
         """
-        async with call(f"no state of {queue.name}"), self._publishing.channel() as channel:
+        async with call(f"no state of {queue.name}"), channel_of(self._publishing) as channel:
             try:
                 return await state_of(channel, queue)
             except ChannelNotFoundEntity:
@@ -271,7 +271,7 @@ class Rabbit:
         Raises:
             PublishError: The broker is unavailable.
         """
-        async with call(f"no state of {exchange.name}"), self._publishing.channel() as channel:
+        async with call(f"no state of {exchange.name}"), channel_of(self._publishing) as channel:
             try:
                 await channel.get_exchange(exchange.name, ensure=True)
             except ChannelNotFoundEntity:
@@ -383,9 +383,7 @@ class Rabbit:
             channel.close_callbacks.add(consumer.end)
             yield consumer
         finally:
-            with contextlib.suppress(*BROKEN):
-                async with asyncio.timeout(CALL_TIMEOUT):
-                    await channel.close()
+            await close(channel)
 
     async def park(
         self, message: AbstractIncomingMessage | Wire, *, queue: Queue, reason: str, is_oversized: bool = False

@@ -18,7 +18,6 @@ from broadway.runtime import metrics
 
 log = structlog.get_logger(__name__)
 _FATAL = (JobDispatched.type, JobFinished.type)
-UNPROVEN = "unproven"  # the metric's queue of letters whose sender may have made up their queue
 
 
 class LetterStore(Protocol):
@@ -55,7 +54,7 @@ async def file_dead_letter(event: DeadLetter, *, jobs: JobMoves, letters: Letter
         reason=event.reason if event.is_proven else f"{event.reason}; {_unproven(event)}",
         body=event.body,
     )
-    metrics.DEAD_LETTERS.labels(event.queue if event.is_proven else UNPROVEN).inc()
+    metrics.DEAD_LETTERS.labels(event.queue if event.is_proven else metrics.UNPROVEN).inc()
     if not event.is_proven:
         return
     moved = await jobs.move(_moves(event))

@@ -39,6 +39,8 @@ class Point(StrEnum):
     ORDER_JOBS_MOVED = "order.jobs-moved"
     ORDER_DONE = "order.done"
     CANCEL_STORED = "cancel.stored"
+    LETTER_RERUN = "letter.rerun"
+    FORGET_USER_CLOSED = "forget.user-closed"
     UPLOAD_COUNTED = "upload.counted"
     UPLOAD_CONTENTS_STORED = "upload.contents-stored"
     UPLOAD_STORED = "upload.stored"
@@ -58,6 +60,11 @@ class Point(StrEnum):
     GRADES_ENTRIES_STORED = "grades.entries-stored"
     GRADES_VERSION_STORED = "grades.version-stored"
     GRADES_POINTER_MOVED = "grades.pointer-moved"
+
+    RETENTION_SUBMISSIONS_REMOVED = "retention.submissions-removed"
+    RETENTION_NOTED = "retention.noted"
+    RETENTION_RUNS_REMOVED = "retention.runs-removed"
+    RETENTION_JOBS_REMOVED = "retention.jobs-removed"
 
     PUSH_KEPT = "push.kept"
     PUSH_CLAIMED = "push.claimed"
@@ -126,6 +133,9 @@ class Point(StrEnum):
     CALLBACK_TAKEN = "callback.taken"
     CALLBACK_SENT = "callback.sent"
     CALLBACK_RECORDED = "callback.recorded"
+
+    MIGRATION_CLAIMED = "migration.claimed"
+    MIGRATION_APPLIED = "migration.applied"
 
 
 class CrashPointError(RuntimeError):

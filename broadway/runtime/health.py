@@ -158,10 +158,11 @@ class Health:
         self._unanswered.add(task)
         task.add_done_callback(self._unanswered.discard)
         # A check that gets no answer keeps running: cancelling it could leave the library in a bad state.
-        timeout = self.patience.get(part, self.give_up)
+        timeout, begun = self.patience.get(part, self.give_up), time.monotonic()
         is_silent = await self._is_silent(part, task, timeout)
         problem = task.result() if task.done() else f"no answer within {timeout:g} s" if is_silent else None
         metrics.PART_UP.labels(part).set(problem is None)
+        metrics.PART_CHECK_SECONDS.labels(part).set(time.monotonic() - begun)
         if problem is not None:
             if part not in self._outages:
                 log.warning("part away", part=part, reason=problem)

@@ -128,16 +128,30 @@ INFRASTRUCTURE_ERRORS = Counter(
 OUTCOMES_REFUSED = Counter(
     "broadway_outcomes_refused_total", "Reported outcomes that were refused, so that nothing changed.", ["reason"]
 )
+UNPROVEN = "unproven"  # the queue of dead letters whose sender may have made up their queue
 DEAD_LETTERS = Counter("broadway_dead_letters_total", "Dead letters filed, by the queue that gave them up.", ["queue"])
+DEAD_LETTERS_KEPT = Gauge(
+    "broadway_dead_letters_kept", "Dead letters that no operator has handled yet. Of the active dispatcher."
+)
 
 JOBS = Gauge(
     "broadway_jobs",
     "Jobs that are not settled, as the active dispatcher knows them: queued, dispatched (on their way) and running.",
     ["course", "state"],
 )
+OLDEST_JOB_SECONDS = Gauge(
+    "broadway_oldest_job_seconds",
+    "Time for which the longest waiting job has waited to be handed over. Of the active dispatcher.",
+    ["course", "pool", "job_class"],
+)
 SLOTS = Gauge("broadway_slots", "Slots of live graders that take jobs. Of the active dispatcher.", ["pool"])
 SLOTS_USED = Gauge("broadway_slots_used", "Slots in which a job runs. Of the active dispatcher.", ["pool"])
 GRADERS = Gauge("broadway_graders", "Live graders. Of the active dispatcher.", ["pool"])
+GRADERS_WITHOUT_SLOTS = Gauge(
+    "broadway_graders_without_slots",
+    "Live graders that take no jobs: paused, draining, or broken. Of the active dispatcher.",
+    ["pool"],
+)
 QUEUE_READY = Gauge(
     "broadway_queue_ready_messages", "Messages that waited in a queue at the dispatcher's last check.", ["queue"]
 )
@@ -196,7 +210,15 @@ AUDIT_LOST = Counter(
     "broadway_audit_records_lost_total", "Records of the audit log that could not be stored; the log has them."
 )
 
+RETENTION_PASSES = Counter("broadway_retention_passes_total", "Passes of retention that have ended, without dry runs.")
+RETENTION_REMOVED = Counter("broadway_retention_removed_total", "Things that retention has removed.", ["kind"])
+
 PART_UP = Gauge("broadway_part_up", "1 if a part that this process needs answers.", ["part"])
+PART_CHECK_SECONDS = Gauge(
+    "broadway_part_check_seconds", "Time that the last check of a part took, up to its timeout.", ["part"]
+)
+DISK_FREE = Gauge("broadway_disk_free_bytes", "Free space on the disk of a directory of this process.", ["place"])
+DISK_SIZE = Gauge("broadway_disk_size_bytes", "Size of the disk of a directory of this process.", ["place"])
 
 GRADER_SLOTS = Gauge("broadway_grader_slots", "Jobs that this grader runs at a time.")
 GRADER_SLOTS_USED = Gauge("broadway_grader_slots_used", "Jobs that this grader runs now.")
@@ -221,6 +243,10 @@ for _refusal in Refusal:
     OUTCOMES_REFUSED.labels(_refusal)
 for _limit in Limit:
     HTTP_LIMITED.labels(_limit)
+for _phase in FaultPhase:
+    for _fault in Fault:
+        INFRASTRUCTURE_ERRORS.labels(_phase, _fault)
+DEAD_LETTERS.labels(UNPROVEN)
 
 INSTRUMENTS = tuple(value for value in list(globals().values()) if isinstance(value, MetricWrapperBase))
 

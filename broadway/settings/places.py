@@ -45,6 +45,15 @@ def unusable_places(settings: BaseModel) -> Iterator[Unusable]:
             yield Unusable(f"{leaf.flag} ({leaf.variable}): {value}: {problem}")
 
 
+def directories(settings: BaseModel) -> dict[str, Path]:
+    """Return the directories to write to, absolute, by the names of their settings, such as ``work_dir``."""
+    return {
+        "_".join(leaf.path): Path(value).absolute()
+        for leaf in leaves(type(settings))
+        if Place.DIRECTORY in leaf.field.metadata and (value := _value(settings, leaf))
+    }
+
+
 def _value(settings: BaseModel, leaf: Leaf) -> Any:
     value: Any = settings
     for name in leaf.path:

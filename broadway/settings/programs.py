@@ -17,16 +17,17 @@ from broadway.domain.job import RetryPolicy
 from broadway.runtime.tls import trust
 from broadway.settings.callbacks import CallbackSettings
 from broadway.settings.http import HttpSettings, Networks
+from broadway.settings.images import ImageSettings
+from broadway.settings.openid import OpenIdSettings
 from broadway.settings.places import Place
-from broadway.settings.sections import LogSettings, MongoSettings
+from broadway.settings.retention import RetentionSettings
+from broadway.settings.sections import LogSettings, MongoSettings, TraceSettings
 from broadway.settings.setting_names import ENV_PREFIX, Names
-from broadway.settings.values import MAX_TEXT, AmqpUrl, HeaderToken, HttpUrl, PoolNames, check_address
+from broadway.settings.values import MAX_TEXT, AmqpUrl, HeaderToken, HttpUrl, Id, PoolNames, check_address
 
 JOB_OVERHEAD = 900  # seconds that a grader may hold a message besides the time limits of its job's stages
 
 DAY = 24 * 3600  # seconds
-
-Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
 
 
 class _Settings(BaseSettings):
@@ -77,6 +78,7 @@ class ServiceSettings(_Settings):
         default=SecretStr("amqp://guest:guest@localhost:5672/"), description="address of the broker for services"
     )
     mongodb: MongoSettings = MongoSettings()
+    trace: TraceSettings = TraceSettings()
     heartbeat_interval: int = Field(default=10, ge=1, le=3600, description="seconds between two heartbeats of a grader")
     max_attempts: int = Field(
         default=3, ge=1, le=100, description="attempts of a job before it ends as an infrastructure error"
@@ -162,6 +164,8 @@ class IngestSettings(ServiceSettings):
     gateway_pool: Id = Field(default="default", description="pool of HTTP and WebSocket graders that name no pool")
     http: HttpSettings = HttpSettings()
     callback: CallbackSettings = CallbackSettings()
+    retention: RetentionSettings = RetentionSettings()
+    oidc: OpenIdSettings = OpenIdSettings()
     trusted_proxies: Networks = Field(
         default="",
         description="proxies whose X-Forwarded-For names the client: addresses and networks, separated by commas",
@@ -169,7 +173,7 @@ class IngestSettings(ServiceSettings):
     metrics_token: HeaderToken | None = Field(
         default=None,
         min_length=8,
-        description="token for /metrics of this port; without it metrics are only at metrics_port",
+        description="token for /metrics of this port and loads of pools; without it metrics are only at metrics_port",
     )
     max_body_size: int = Field(
         default=32 * 1024 * 1024, gt=0, le=1024**3, description="limit on a request's body, in bytes"
@@ -329,7 +333,8 @@ class GraderSettings(_Settings):
     cpus: float | None = Field(default=None, gt=0, le=10_000, description="CPUs that a stage may use at a time")
     runtime: Id | None = Field(
         default=None,
-        description="container runtime: oci (crun, without the engine), or one of the engine, such as runc or runsc",
+        description="container runtime: oci (crun, without the engine), docker (the engine's default), auto (oci if"
+        " this host can, else docker), or one of the engine, such as runc or runsc",
     )
     oci_program: str = Field(
         default="crun", min_length=1, max_length=MAX_TEXT, description="with `--runtime oci`: name or path of crun"
@@ -340,6 +345,7 @@ class GraderSettings(_Settings):
     oci_unused_days: float = Field(
         default=14.0, gt=0, le=36_500, description="with `--runtime oci`: days until unused unpacked images are removed"
     )
+    images: ImageSettings = ImageSettings()
     min_disk: Memory = Field(default="256m", description="free disk space below which the grader takes no jobs")
     pause_after: int = Field(
         default=5,

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from broadway.settings.places import Place
-from broadway.settings.values import MAX_TEXT, Database, MongoDsn
+from broadway.settings.values import MAX_TEXT, Database, HttpUrl, MongoDsn
 
 
 class _Section(BaseModel):
@@ -28,6 +28,15 @@ class LogSettings(_Section):
         description="when to rotate a log file, as for Python's logging.handlers",
     )
     backup: int = Field(default=7, ge=0, le=10_000, description="number of rotated files to keep")
+
+
+class TraceSettings(_Section):
+    """The export of traces, by OTLP over HTTP."""
+
+    endpoint: HttpUrl | None = Field(
+        default=None, description="address of an OpenTelemetry collector, such as http://collector:4318/v1/traces"
+    )
+    share: float = Field(default=1.0, ge=0, le=1, description="share of traces to export")
 
 
 class MongoSettings(_Section):

@@ -6,7 +6,7 @@ from secrets import token_hex
 from graded import NOW, World, results
 from harness import token_of
 from playwright.async_api import Page
-from walking import SIZES, THEMES, Walker
+from walking import Walker
 from writers import Database, Writer
 
 from broadway.domain.access import SecretPrefix, new_secret
@@ -83,24 +83,23 @@ async def test_every_page_in_both_themes_wide_and_narrow(world: World, walker: W
         ("hand-in", "/ui/me/a/mp1"),
         ("result", job.replace(world.jobs[STUDENTS[5]], world.jobs[STUDENTS[0]])),
     ]
-    for theme in THEMES:
-        for width, height in SIZES:
-            for token, pages in (
-                ("operator-token", [("operations", "/ui/ops")]),
-                (token_of(world.course), for_staff),
-                (world.tokens[STUDENTS[0]], for_students),
-            ):
-                page = await walker.window(width=width, height=height, theme=theme)
-                await walker.sign_in(page, token)
-                for name, address in pages:
-                    await page.goto(f"{walker.base}{address}")
-                    await walker.check_first_load(page)
-                    await walker.check(page)
-                    await walker.picture(page, f"{name}-{theme}-{width}")
-                    await page.set_viewport_size({"width": 320, "height": height})
-                    await walker.check_reflow(page)
-                    await page.set_viewport_size({"width": width, "height": height})
-                await page.context.close()
+    for theme, (width, height) in walker.views:
+        for token, pages in (
+            ("operator-token", [("operations", "/ui/ops")]),
+            (token_of(world.course), for_staff),
+            (world.tokens[STUDENTS[0]], for_students),
+        ):
+            page = await walker.window(width=width, height=height, theme=theme)
+            await walker.sign_in(page, token)
+            for name, address in pages:
+                await page.goto(f"{walker.base}{address}")
+                await walker.check_first_load(page)
+                await walker.check(page)
+                await walker.picture(page, f"{name}-{theme}-{width}")
+                await page.set_viewport_size({"width": 320, "height": height})
+                await walker.check_reflow(page)
+                await page.set_viewport_size({"width": width, "height": height})
+            await page.context.close()
     assert "\n".join(each for each in walker.problems if "404 (Not Found)" not in each) == ""
 
 

@@ -34,11 +34,6 @@ NOW = datetime.now(UTC)
 
 
 @pytest.fixture
-def settings(settings: ApiSettings, broker_node: Node) -> ApiSettings:
-    return settings.model_copy(update={"management_url": SecretStr(broker_node.administration)})
-
-
-@pytest.fixture
 async def management(broker_node: Node) -> AsyncIterator[Management]:
     async with Management.connect(broker_node.administration) as opened:
         yield opened
@@ -50,6 +45,11 @@ async def name(management: Management) -> AsyncIterator[str]:
     grader_id = f"g{token_hex(4)}"
     yield grader_id
     await management.delete("users", grader_user(grader_id))
+
+
+@pytest.fixture
+def settings(settings: ApiSettings, broker_node: Node, name: str) -> ApiSettings:  # noqa: ARG001 - outlives the grader
+    return settings.model_copy(update={"management_url": SecretStr(broker_node.administration)})
 
 
 async def join(cluster: Cluster, name: str, **about: Any) -> str:

@@ -27,12 +27,25 @@ async def test_jobs_are_counted_beside_the_messages_that_have_many_of_them(clust
 
     async def is_taken() -> bool:
         seen.update({row["queue"]: row for row in json.loads(await listed("--json"))})
-        return [seen[BULK][key] for key in ("ready", "unacked", "running")] == [1, 2, 2]
+        return [seen[BULK][key] for key in ("ready", "unacked", "running", "consumers")] == [1, 2, 2, 1]
 
     await until(is_taken)
-    assert seen[BULK] | {"queue": BULK, "consumers": 1, "waiting": STUDENTS - 2} == seen[BULK]
+    assert seen[BULK] | {"queue": BULK, "waiting": STUDENTS - 2} == seen[BULK]
     assert seen[ready_queue("default").name]["waiting"] is None
     assert f"{BULK}\t1\t2\t1\t{STUDENTS - 2}\t2\n" in await listed()
+
+    shown = json.loads((await broadway("queue", "show", BULK, "--json", **environment)).stdout)
+    consumers, seconds = shown.pop("consumed_by"), shown.pop("oldest_job_seconds")
+    assert seen[BULK].items() <= shown.items()
+    assert (shown["state"], shown["policy"]) == ("running", "")
+    assert [(each["is_active"], each["tag"].partition("@")[0]) for each in consumers] == [(True, "dispatcher")]
+    assert seconds > 0
+    ready = ready_queue("default").name
+    of_pool = json.loads((await broadway("queue", "show", ready, "--json", **environment)).stdout)
+    assert (of_pool["waiting"], of_pool["oldest_job_seconds"], len(of_pool["consumed_by"])) == (None, None, 2)
+    assert "tag\tuser\thost\tprefetch" in (await broadway("queue", "show", ready, **environment)).stdout
+    missing = await broadway("queue", "show", "broadway.nowhere", **environment)
+    assert (missing.exit_code, "the broker has no queue broadway.nowhere" in missing.stderr) == (1, True)
 
     async def is_exported() -> bool:
         now = Scrape.of((await cluster.client.metrics()).text).by("broadway_jobs", "state", course="capped")

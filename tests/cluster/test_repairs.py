@@ -34,20 +34,21 @@ async def test_a_purged_backlog_is_published_again(cluster: Cluster) -> None:
     await cluster.client.register("capped", "mp1", students=[stage("exit", "0")])
     run_id = await cluster.client.submit("capped", "mp1", students=2 * JobsQueued.most + 2)
     backlog = course_queue("capped", JobClass.BULK)
-    await until(lambda: is_deep(cluster, ready_queue("default").name, 1))
-    await until(lambda: is_deep(cluster, backlog.name, 1))  # the dispatcher has two messages, for a cap of two jobs
+    await until(lambda: depth(cluster, ready_queue("default").name))
+    await until(lambda: depth(cluster, backlog.name))  # the dispatcher has two messages, for a cap of two jobs
 
-    assert await purge(cluster, backlog.name) == 1
+    assert await purge(cluster, backlog.name) > 0
     cluster.graders.start("host1", slots=2)
     run = await cluster.client.finished("capped", run_id)
 
     assert [job["outcome"] for job in run["jobs"]] == ["succeeded"] * (2 * JobsQueued.most + 2)
 
 
-async def is_deep(cluster: Cluster, name: str, depth: int) -> bool:
+async def depth(cluster: Cluster, name: str) -> int:
+    """Return how many messages a queue has; the dispatcher, which is impatient here, may publish a job again."""
     async with await aio_pika.connect(cluster.place.amqp_url) as connection:
         channel = await connection.channel()
-        return (await channel.declare_queue(name, passive=True)).declaration_result.message_count == depth
+        return (await channel.declare_queue(name, passive=True)).declaration_result.message_count or 0
 
 
 @pytest.mark.parametrize("patience", [Patience(dispatch=timedelta(seconds=0.5))], ids=["soon"])
@@ -55,9 +56,9 @@ async def test_a_purged_ready_queue_is_filled_again(cluster: Cluster) -> None:
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     run_id = await cluster.client.submit("cs241", "mp1", students=3)
     ready = ready_queue("default").name
-    await until(lambda: is_deep(cluster, ready, 1))
+    await until(lambda: depth(cluster, ready))
 
-    assert await purge(cluster, ready) == 1
+    assert await purge(cluster, ready) > 0
     cluster.graders.start("host1")
     run = await cluster.client.finished("cs241", run_id)
 
@@ -84,7 +85,7 @@ async def is_lost(cluster: Cluster, fact: str) -> bool:
 async def test_a_job_is_dispatched_again_when_its_start_and_outcome_got_lost(cluster: Cluster) -> None:
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     run_id = await cluster.client.submit("cs241", "mp1", students=1)
-    await until(lambda: is_deep(cluster, ready_queue("default").name, 1))
+    await until(lambda: depth(cluster, ready_queue("default").name))
     await unbind(cluster, RESULTS, "started", "finished")  # like a lost queue; the bindings return within ten seconds
     containers = cluster.graders.start("host1")
     await until(lambda: is_lost(cluster, "finished"))
@@ -175,4 +176,4 @@ async def test_a_grader_that_lost_its_lease_does_not_run_the_next_attempt_beside
 
     assert [(each["outcome"], each["attempts"]) for each in run["jobs"]] == [("succeeded", 1)]
     assert len(containers.started) == 1
-    assert await is_deep(cluster, ready_queue("default").name, 0)
+    assert await depth(cluster, ready_queue("default").name) == 0

@@ -12,7 +12,7 @@ from secrets import token_hex
 import httpx2
 import pytest
 import trustme
-from harness import Client, free_port, stage, until
+from harness import PATIENCE, Client, free_port, stage, until
 from processes import CLUSTER_TOKEN, OPERATOR_TOKEN, QUICK_DISPATCHER, TESTS, Processes, processes
 from yarl import URL
 
@@ -102,7 +102,7 @@ async def site(mongodb_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> As
 
 
 async def test_a_run_completes_over_tls_alone(site: Site) -> None:
-    async with httpx2.AsyncClient(base_url=site.address, timeout=30, verify=trust(site.ours.ca)) as http:
+    async with httpx2.AsyncClient(base_url=site.address, timeout=PATIENCE, verify=trust(site.ours.ca)) as http:
         client = Client(http)
         await until(client.is_ready)
         await client.register("cs241", "mp1", students=[stage("sleep", "0.2")])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from bson import ObjectId
+from collector import Got, collecting
 from harness import Client, Cluster, Place, free_port, stage, token_of, until
 from processes import CLUSTER_TOKEN, QUICK_DISPATCHER, Processes, processes
 from pushes import MAIN, push, signature
@@ -22,6 +23,7 @@ from broadway.messages.batches import parts_of
 from broadway.messages.envelope import decode
 from broadway.messages.events import Event, RunAdvanced
 from broadway.messages.topology import EVENTS, JOBS, Binding, Queue, course_key, ready_key
+from broadway.runtime import tracing
 
 COURSE = "cs241"
 GIVEN = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -93,7 +95,7 @@ async def test_every_event_of_a_run_carries_the_trace_of_its_request(cluster: Cl
         await cluster.client.finished(COURSE, other)
 
         def is_all_there() -> bool:
-            return sum(kind == RunAdvanced.type for kind, _ in spy.of(run_id) + spy.of(other)) == 8
+            return sum(kind == RunAdvanced.type for kind, _ in spy.of(run_id) + spy.of(other)) >= 8
 
         await until(is_all_there)
 
@@ -131,6 +133,39 @@ async def test_a_delivery_to_a_webhook_begins_the_trace_of_its_run(cluster: Clus
         await until(lambda: {kind for kind, _ in spy.of(run_id)} == EVENT_TYPES)
 
     assert {traceparent for _, traceparent in spy.of(run_id)} == {GIVEN}
+
+
+async def test_the_spans_of_a_push_reach_from_the_webhook_to_the_outcome(cluster: Cluster) -> None:
+    cluster.graders.start("host1")
+    await cluster.client.register(COURSE, "mp1", students=[stage("print", "a"), stage("exit", "3")])
+    await make_hook(cluster.client)
+    body = json.dumps(push("alice")).encode()
+    own = {"X-GitHub-Delivery": "d1", "X-Hub-Signature-256": signature(body, SECRET), "traceparent": GIVEN}
+    with collecting() as collector:
+        with tracing.exporting(collector.endpoint, service="api", instance="api@test:1"):
+            answer = await cluster.client.http.post(f"/api/v2/courses/{COURSE}/hooks/git", content=body, headers=own)
+            run = await cluster.client.finished(COURSE, answer.json()["run"])
+        spans = {span.id: span for span in collector.spans if span.trace == ID}
+
+    def path(span: Got) -> list[str]:
+        return [*(path(spans[span.parent]) if span.parent in spans else [span.parent]), span.name]
+
+    (job,) = run["jobs"]
+    request = [GIVEN.split("-")[2], "POST /api/v2/courses/{course}/hooks/{hook}"]
+    assert sorted(path(span) for span in spans.values()) == sorted(
+        [
+            request,
+            [*request, "job"],
+            [*request, "job", "wait"],
+            [*request, "job", "wait", "backlog"],
+            [*request, "job", "attempt"],
+            [*request, "job", "attempt", "stage"],
+            [*request, "job", "attempt", "stage"],
+        ]
+    )
+    (of_job,) = [span for span in spans.values() if span.name == "job"]
+    assert (of_job.attributes["broadway.job"], of_job.attributes["broadway.outcome"]) == (job["id"], "failed")
+    assert {span.error for span in spans.values()} == {""}, "a student's failure is no error"
 
 
 async def test_a_delivery_whose_process_died_before_the_decision_keeps_its_trace(cluster: Cluster) -> None:

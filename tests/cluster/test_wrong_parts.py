@@ -68,6 +68,7 @@ async def test_heartbeats_out_of_bounds_stop_no_course(cluster: Cluster) -> None
     await grade(cluster, "capped")
 
     async def is_counted() -> bool:
+        await beat(cluster, "wrong", slots=512)  # a grader that is silent for three seconds is not online
         graders = (await cluster.client.http.get("/api/v2/graders", headers=OPERATOR)).json()["graders"]
         found = {grader["id"]: (grader["pool"], grader["slots"], grader["state"]) for grader in graders}
         return found["wrong"] == ("default", 2, "online") and found["elsewhere"][0] == "another"

@@ -4,14 +4,13 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from harness import Place, free_port, until
+from harness import Place, free_port, module, until
 from processes import Processes, processes
 from servers import Node
 
@@ -133,16 +132,8 @@ def test_a_graders_arguments_have_the_originals_names(
 
 async def run(*command: str, **environment: str) -> tuple[int, str, str]:
     """Run a module with arguments, and return its exit code, stdout and stderr."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", *command),
-        env={**os.environ, **environment},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+    done = await module(*command, **environment)
+    return done.exit_code, done.stdout, done.stderr
 
 
 async def test_unknown_flags_and_bad_values_end_with_2_and_a_usage_line() -> None:

@@ -30,7 +30,7 @@ def environment(home: Path, wheel: Path, *extras: str) -> Path:
     """
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
     pip = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python"), "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "--quiet", "--no-index", "--no-deps", str(wheel)], check=True)
+    subprocess.run([*pip, "install", "--quiet", "--no-index", "--no-deps", "--no-compile", str(wheel)], check=True)
     (site,) = home.glob("lib/python3*/site-packages")
     (own,) = (each for each in distributions(path=[str(site)]) if canonicalize_name(each.name) == NAME)
     for library in _closure(own, extras):

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from documents.reading import API, ROOT
 from documents.shell import Shell
-from harness import Client, Place, free_port, stage, until
+from harness import METRICS_TOKEN, Client, Place, free_port, stage, until
 from processes import CLUSTER_TOKEN, OPERATOR_TOKEN, QUICK_DISPATCHER, processes
 from servers import Node
 
@@ -23,7 +23,7 @@ async def shell(places: Places, broker_node: Node, tmp_path_factory: pytest.Temp
     directory = tmp_path_factory.mktemp("documents")
     async with places() as place, processes(directory / "processes", place.environment) as started:
         address = f"127.0.0.1:{free_port()}"
-        tokens = ("--token", CLUSTER_TOKEN, "--operator-token", OPERATOR_TOKEN)
+        tokens = ("--token", CLUSTER_TOKEN, "--operator-token", OPERATOR_TOKEN, "--metrics-token", METRICS_TOKEN)
         flags = (*tokens, "--bind-port", address.rpartition(":")[2], *QUICK_DISPATCHER)
         await started.service("api", *flags, "--course-config", str(ROOT / "docs" / "examples" / "courses.json"))
         for grader in GRADERS:
@@ -37,8 +37,9 @@ async def shell(places: Places, broker_node: Node, tmp_path_factory: pytest.Temp
             "BROADWAY_SERVER": f"http://{address}",
             "run": run,
             "job": job,
-            **dict.fromkeys(("CLUSTER_TOKEN", "JOIN_TOKEN", "TOKEN", "token"), CLUSTER_TOKEN),
+            **dict.fromkeys(("CLUSTER_TOKEN", "JOIN_TOKEN", "METRICS_TOKEN", "TOKEN", "token"), CLUSTER_TOKEN),
             "OPERATOR_TOKEN": OPERATOR_TOKEN,
+            "METRICS_TOKEN": METRICS_TOKEN,
         }
         opened = Shell.open(directory / "checkout", environment, {API: address})
         kept = opened.checkout / ".broadway" / "up" / "operator-token"

@@ -20,7 +20,7 @@ WITHIN = 60  # seconds for a block
 
 REAL = (
     *("bash", "sh", "cat", "chmod", "cp", "cut", "date", "dirname", "grep", "head", "hostname", "install", "ls"),
-    *("mkdir", "mv", "od", "openssl", "sed", "sha256sum", "tail", "tee", "tr"),
+    *("mkdir", "mv", "od", "openssl", "promtool", "sed", "sha256sum", "tail", "tee", "tr"),
 )
 
 STAND_INS: Mapping[str, str] = {
@@ -29,6 +29,7 @@ STAND_INS: Mapping[str, str] = {
     "systemctl": "needs systemd as process 1: the unit has to exist; tests/deploy/test_systemd_unit.py reads it",
     "sudo": "is root's business: the command behind it is checked",
     "apt-get": "changes the machine; scripts/bootstrap installs what it names",
+    "kubectl": "needs a cluster: files and names are checked; tests/deploy/test_kubernetes.py validates the manifests",
     "pipx": "asks a package registry: the wheel and its extra are checked; tests/deploy/test_wheel.py installs it",
     "uv": "asks a package registry, too",
     "unshare": "records messages for a later version",
@@ -45,15 +46,19 @@ LAUNCHERS: Mapping[str, str] = {
     # a problem of this machine (1), and a run may be over before it is cancelled (1): neither is a wrong command.
     # `login` asks for a token, and `logout` needs a login: tests/cli/test_logins.py runs them. A regrade needs a
     # class that is graded: tests/cluster/test_regrades.py has one.
+    # A restore needs an empty store: tests/backup/test_commands.py has one.
     # Operators' commands without a token find the deployment as beside a `broadway up`.
     "broadway": """
         case "$1:${BROADWAY_OPERATOR_TOKEN-}${BROADWAY_TOKEN-}${BROADWAY_COURSE_TOKEN-}" in
-            course:|dead:|doctor:|grader:|pool:|queue:|topology:)
+            backup:|course:|dead:|doctor:|grader:|migrate:|pool:|queue:|topology:)
                 unset BROADWAY_SERVER BROADWAY_AMQP_URL BROADWAY_MONGODB_DSN BROADWAY_MANAGEMENT_URL ;; esac
         case "$1 $2 $*" in
             "api "*|"ingest "*|"dispatcher "*|"results "*|"notifier "*|"grader  "*|"grader -"*)
             forked "$stand_in" broadway "$@"; exit;;
-            "up "*|"login "*|"logout "*|"regrade "*|*" build-gradescope "*|"assignment validate "*" --run "*)
+            "restore --check "*) ;;
+            "restore "*|"backup "*" --up "*|"up "*|"login "*|"logout "*|"regrade "*)
+            forked "$stand_in" broadway "$@"; exit;;
+            *" build-gradescope "*|"assignment validate "*" --run "*)
             forked "$stand_in" broadway "$@"; exit;; esac
         errors=$DOCUMENT_STATE.errors status=0
         forked -m broadway "$@" 2> "$errors" || status=$?

@@ -31,7 +31,7 @@ OF_COMPOSE: Mapping[str, Mapping[str, bool]] = {
     "logs": {"--follow": False, "-f": False, "--tail": True},
     "ps": {},
     "restart": {},
-    "run": {"--rm": False},
+    "run": {"--rm": False, "-v": True},
     "start": {},
     "stop": {},
     "up": {"-d": False, "--build": False, "--scale": True},
@@ -128,6 +128,9 @@ def parsed(
     return options, rest
 
 
+OF_PACKAGES = ("prometheus",)  # units that come with a package
+
+
 def systemctl(arguments: Sequence[str]) -> None:
     """Check the verb, and that the repository has the unit."""
     verb, *rest = [each for each in arguments if each != "--now"]
@@ -135,7 +138,7 @@ def systemctl(arguments: Sequence[str]) -> None:
         raise WrongError(f"systemctl has no verb {verb}")
     for unit in rest:
         template = re.sub(r"@.*", "@.service", unit) if "@" in unit else f"{unit.removesuffix('.service')}.service"
-        if not (ROOT / "deploy" / "systemd" / template).is_file():
+        if unit not in OF_PACKAGES and not (ROOT / "deploy" / "systemd" / template).is_file():
             raise WrongError(f"no unit {template} in deploy/systemd")
 
 
@@ -162,6 +165,35 @@ def unshare(arguments: Sequence[str]) -> None:
     for module in re.findall(r"-m (\w+)", " ".join(arguments)):
         if not (ROOT / "tests" / module / "__main__.py").is_file():
             raise WrongError(f"tests has no program {module}")
+
+
+def kubectl(arguments: Sequence[str]) -> None:
+    """Check that the files of a command exist, and that the objects that it names are in our manifests."""
+    rest = [each for each in arguments if each != "-n" and not each.startswith("--")]
+    if "-n" in arguments:
+        rest.remove(namespace := arguments[arguments.index("-n") + 1])
+        if not _in_manifests(rf"^  name: {re.escape(namespace)}$"):
+            raise WrongError(f"deploy/kubernetes has no namespace {namespace}")
+    verb, *operands = rest
+    if verb in ("apply", "delete") and operands[0] == "-f":
+        missing = [each for each in operands[1:] if not (ROOT / each).exists()]
+        if missing or len(operands) < 2:
+            raise WrongError(f"no file {', '.join(missing)}")
+        return
+    if verb == "create" and operands[:2] == ["secret", "generic"]:
+        wanted = rf"(secretName|name): {re.escape(operands[2])}\b"
+    elif verb in ("rollout", "wait", "scale", "get", "logs", "exec"):
+        named = [each.rpartition("/")[2] for each in operands if "/" in each][:1]
+        wanted = rf"^  name: {re.escape(named[0])}$" if named else ""
+    else:
+        raise WrongError(f"kubectl {verb} is not in the table of this check")
+    if not _in_manifests(wanted):
+        raise WrongError(f"deploy/kubernetes names no such object: {shlex.join(operands)}")
+
+
+def _in_manifests(pattern: str) -> bool:
+    manifests = (ROOT / "deploy" / "kubernetes").rglob("*.yaml")
+    return any(re.search(pattern, path.read_text(), re.MULTILINE) for path in manifests)
 
 
 def sudo(arguments: Sequence[str]) -> None:
@@ -195,6 +227,7 @@ STAND_INS: Mapping[str, Callable[[Sequence[str]], None]] = {
     "git": git,
     "sudo": sudo,
     "unshare": unshare,
+    "kubectl": kubectl,
     "pipx": installer,
     "uv": installer,
     "apt-get": apt_get,

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -29,6 +29,7 @@ class Link:
         default_factory=set
     )  # the half-closed ones: nothing more is sent to these clients
     _is_clear: asyncio.Event = field(default_factory=asyncio.Event)
+    _has_held: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -50,6 +51,16 @@ class Link:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             writer.transport.abort()
         return struck
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[asyncio.Event]:
+        """Hold back all data in both directions; yield an event that is set as soon as there are some."""
+        self._has_held.clear()
+        self._is_clear.clear()
+        try:
+            yield self._has_held
+        finally:
+            self._is_clear.set()
 
     async def blackhole(self, seconds: float) -> int:
         """Hold back all data in both directions for a time, without an error on either side."""
@@ -94,6 +105,8 @@ class Link:
     async def _pipe(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while chunk := await reader.read(65536):
+                if not self._is_clear.is_set():
+                    self._has_held.set()
                 await self._is_clear.wait()
                 await asyncio.sleep(self._pause)
                 if writer not in self._ended:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
 
 import httpx2
-from harness import free_port
+from harness import PATIENCE, free_port
 
 from broadway.local.broker import Broker, broker
 from broadway.local.processes import ChildError, LocalError
@@ -120,7 +120,7 @@ class Rabbit:
 
     def management(self) -> httpx2.AsyncClient:
         node = self.server.current
-        return httpx2.AsyncClient(base_url=node.management_url, auth=(node.username, node.password), timeout=30)
+        return httpx2.AsyncClient(base_url=node.management_url, auth=(node.username, node.password), timeout=PATIENCE)
 
     async def close_connections(self) -> int:
         async with self.management() as http:

@@ -19,6 +19,7 @@ from faults.test_regrades import OF_REGRADES
 from faults.test_uploads import OF_GRADES, OF_UPLOADS
 from faults.world import COURSES, World
 from harness import IS_WHOLE, stage, until
+from mongo.test_migrations import OF_MIGRATIONS
 from pushes import push, signature
 
 from broadway.dispatcher.patience import PATIENCE
@@ -26,7 +27,10 @@ from broadway.mongo.students import INLINE
 from broadway.runtime.crashpoints import Point
 
 MODES = ("exit", "raise", "hang", "cancel")
-APART = (*OF_UPLOADS, *OF_GRADES, *OF_REGRADES, *OF_CALLBACKS)  # have tests of their own
+OF_OPERATORS = (Point.LETTER_RERUN, Point.FORGET_USER_CLOSED)  # in the tests of the commands of operators
+OF_RETENTION = tuple(point for point in Point if point.value.startswith("retention."))  # tests/ingest/commands
+# These have tests of their own.
+APART = (*OF_OPERATORS, *OF_UPLOADS, *OF_GRADES, *OF_REGRADES, *OF_CALLBACKS, *OF_RETENTION, *OF_MIGRATIONS)
 POINTS = [point for point in Point if point not in APART]
 PAIRS = [(point, mode) for number, point in enumerate(POINTS) for mode in MODES[number % 4 :] + MODES[: number % 4]]
 SELECTED = PAIRS if IS_WHOLE else PAIRS[:: 4 * 5]
@@ -90,7 +94,7 @@ async def test_a_run_survives_a_crash(
         set_trap(trap, point, mode)
         assignment = SLOW if point is Point.WORK_START_TOLD else QUICK  # short jobs have no published start
         await world.are_complete([await submit(world, point, mode, assignment)], within=120)
-    await until(lambda: trap.with_suffix(".taken").exists(), within=20 + PATIENCE.longest_rest)
+    await until(lambda: trap.with_suffix(".taken").exists(), within=60 + PATIENCE.longest_rest)
     await until(world.client.is_ready)
 
 
@@ -155,7 +159,7 @@ async def rerun(world: World, trap: Path, point: Point, mode: str) -> None:
     set_trap(trap, point, mode)
     answer = await world.ask("POST", f"/api/v2/courses/{course}/runs/{run_id}/rerun", course)
     assert answer.status_code in (200, 409), answer.text
-    await until(lambda: trap.with_suffix(".taken").exists(), within=20)
+    await until(lambda: trap.with_suffix(".taken").exists())
     await world.are_complete([run_id], within=120)
 
 
@@ -172,7 +176,7 @@ async def deliver(world: World, trap: Path, point: Point, mode: str) -> str:
     with contextlib.suppress(httpx2.TransportError):
         await world.client.http.post(f"/api/v2/courses/{course}/hooks/git", content=raw, headers=headers)
     if point is Point.PUSH_CLAIMED:
-        await until(lambda: trap.with_suffix(".taken").exists(), within=20)
+        await until(lambda: trap.with_suffix(".taken").exists())
         set_trap(trap, point, mode)
 
     async def decided() -> dict[str, Any] | None:

@@ -99,7 +99,7 @@ async def test_a_run_survives_a_stop_of_every_service(tmp_path: Path, report: Re
         run_id = await a_run(world)
         for number, role in enumerate(world.roles.values(), 1):
             await done(world, STUDENTS * number // (len(world.roles) + 2))
-            await until(lambda role=role: role.send(signal.SIGTERM), within=20)
+            await until(lambda role=role: role.send(signal.SIGTERM))
         problems = await converges(world, run_id, within=120)
         outcomes = await world.outcomes()
         starts = {role.name: role.starts for role in world.roles.values()}
@@ -126,7 +126,7 @@ async def test_graders_with_a_full_disk_report_their_outcomes_and_take_no_jobs(
         run_id = await a_run(world)
         await done(world, STUDENTS // 3)
         async with crowded(small_disk):
-            await until(lambda: _paused_for(world, "disk"), within=30)
+            await until(lambda: _paused_for(world, "disk"))
             unspooled = sum(role.log.read_text().count("outcome not spooled") for role in world.of("grader"))
         problems = await converges(world, run_id, within=120)
         outcomes = await world.outcomes()
@@ -197,7 +197,7 @@ async def _started_elsewhere(world: World, key: str, strike: Any) -> float:
     world.roles[first].is_wanted.clear()
     begun = time.monotonic()
     strike(world.roles[first])
-    await until(lambda: len(executions()) > 1, within=40)
+    await until(lambda: len(executions()) > 1)
     took = time.monotonic() - begun
     world.roles[first].is_wanted.set()
     world.roles[first].send(signal.SIGCONT)
@@ -223,7 +223,7 @@ async def test_the_second_outcome_of_a_job_is_refused_and_counted(tmp_path: Path
         async def is_refused() -> bool:
             return await _refused(port) != before
 
-        await until(is_refused, within=20)
+        await until(is_refused)
         refused = await _refused(port)
         problems = await world.verdict(slots=1)
         executions, ends, outcomes = (_of(world, kind) for kind in ("execution", "execution-ended", "outcome"))

@@ -57,7 +57,7 @@ async def _restart_under(rabbit: Rabbit, graders: int) -> int:
         await rabbit.server.kill()
     async with await aio_pika.connect(rabbit.url) as connection:
         queue = await (await connection.channel()).get_queue(READY.name, ensure=False)
-        message = await until(lambda: queue.get(fail=False), within=30)
+        message = await until(lambda: queue.get(fail=False))
         await message.nack(requeue=True)
         return int(message.headers["x-delivery-count"])
 

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +15,7 @@ from typing import Any, Self
 import httpx2
 from fake_containers import expected
 from faults.checker import Entry, Final, check, joined, read
-from faults.proxy import Link
+from faults.proxy import Link, balancer
 from faults.servers import Rabbit, Server, mongo
 from forks import PATH, TESTS, Process
 from harness import Client, free_port, token_of, until
@@ -51,6 +51,7 @@ class Role:
     log: Path
     process: Process | None = None
     starts: int = 0
+    is_warm: bool = True
     is_wanted: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def keep(self) -> None:
@@ -58,7 +59,13 @@ class Role:
             await self.is_wanted.wait()
             with self.log.open("ab") as log:
                 environment = {**os.environ, **self.environment}
-                self.process = await launch(self.command, environment=environment, directory=self.log.parent, log=log)
+                self.process = await launch(
+                    self.command,
+                    environment=environment,
+                    directory=self.log.parent,
+                    log=log,
+                    is_warm=self.is_warm,
+                )
             self.starts += 1
             try:
                 await self.process.wait()
@@ -106,6 +113,7 @@ class World:
         dispatchers: int = 1,
         results: int = 1,
         notifiers: int = 0,
+        ingests: int = 1,
         graders: int = 2,
         slots: int = 4,
         more: Sequence[str] = (),
@@ -115,22 +123,26 @@ class World:
         crashes: bool = False,
         joining: bool = False,
         linked: Collection[tuple[str, str]] = (),
+        prepare: Callable[[Role], None] = lambda _: None,
+        fill: Callable[[str], Awaitable[None]] | None = None,
     ) -> AsyncIterator[Self]:
         """Start everything; yield once it is ready, and stop it when the context ends.
 
         ``more`` are flags of all services, and ``flags`` those of each kind of service; with ``crashes`` the processes
         check for crash points. With ``joining`` the graders know the API alone. With ``docker_host`` they run real
         containers there. ``linked`` has pairs of a process and ``"broker"`` or ``"store"``, between which there is a
-        link that can be broken.
+        link that can be broken. ``prepare`` is called with each process before it starts, and ``fill`` with the
+        store's address before all of them. The client's connections go to the ingests in turn.
         """
         directory.mkdir(parents=True, exist_ok=True)
         courses = directory / "courses.json"
         courses.write_text(json.dumps({name: {"tokens": [token_of(name)]} for name in COURSES}))
-        port = free_port()
+        ports = [free_port() for _ in range(ingests)]
         async with (
             Rabbit.running(directory / "rabbit") as rabbit,
             mongo(directory / "mongo") as store,
             AsyncMongoClient(store.current.dsn, serverSelectionTimeoutMS=5000) as mongodb,
+            balancer([("127.0.0.1", each) for each in ports]) as port,
             Client.connect(f"http://127.0.0.1:{port}") as client,
             contextlib.AsyncExitStack() as stack,
         ):
@@ -143,11 +155,11 @@ class World:
             }
             environment |= {crashpoints.VARIABLE: str(directory / "crash")} if crashes else {}
             environment |= {"DOCKER_HOST": docker_host} if docker_host else {}
-            counts = {"ingest": 1, "dispatcher": dispatchers, "results": results, "notifier": notifiers}
+            counts = {"ingest": ingests, "dispatcher": dispatchers, "results": results, "notifier": notifiers}
             commands = _services(directory, counts, more, flags, health_files=health_files)
-            commands["ingest-1"] += ["--course-config", str(courses), "--bind-addr", "127.0.0.1"]
-            commands["ingest-1"] += ["--bind-port", str(port)]
-            commands["ingest-1"] += ["--token", CLUSTER_TOKEN] if joining else []
+            for number, each in enumerate(ports, start=1):
+                own_flags = ["--course-config", str(courses), "--bind-addr", "127.0.0.1", "--bind-port", str(each)]
+                commands[f"ingest-{number}"] += [*own_flags, "--token", CLUSTER_TOKEN] if joining else own_flags
             roles = {}
             for name in [*commands, *(f"grader-{number}" for number in range(1, graders + 1))]:
                 own = {part: _through(url, links.get((name, part))) for part, url in addresses.items()}
@@ -155,6 +167,9 @@ class World:
                 command = commands.get(name) or _grader(name, where, slots, directory, is_real=bool(docker_host))
                 variables = {"BROADWAY_AMQP_URL": own["broker"], "BROADWAY_MONGODB_DSN": own["store"], **environment}
                 roles[name] = Role(name, command, variables, directory / f"{name}.log")
+                prepare(roles[name])
+            if fill:
+                await fill(store.current.dsn)
             world = cls(directory, rabbit, store, mongodb["AG"], client, roles, links)
             tasks = [asyncio.create_task(role.keep()) for role in roles.values()]
             try:
@@ -221,9 +236,9 @@ class World:
         wrong = {run_id: state for run_id, state in (await states()).items() if state != COMPLETE}
         if wrong:
             raise AssertionError(f"not complete: {wrong}; {await self.describe(list(wrong))}")
-        await self._remember()
+        await self.remember()
 
-    async def _remember(self) -> None:
+    async def remember(self) -> None:
         """Record the outcomes that are stored now: they must never change."""
         for job in await self.jobs({"state": "finished"}):
             self.stored.setdefault((str(job["_id"]), job["generation"]), (job["outcome"], job["execution_id"]))

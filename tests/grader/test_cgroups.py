@@ -7,7 +7,7 @@ from pathlib import Path
 from secrets import token_hex
 
 import pytest
-from harness import until
+from harness import PATIENCE, until
 
 from broadway.grader.sandbox.cgroups import OURS, Meter, _places
 
@@ -50,7 +50,7 @@ def _fill_required(group: Path) -> None:
 async def test_removing_a_group_kills_the_processes_in_it(meter: Meter, stray: "subprocess.Popen[bytes]") -> None:
     meter.remove()
 
-    assert stray.wait(timeout=10) == -9
+    assert stray.wait(timeout=PATIENCE) == -9
     await until(lambda: is_removed(meter))  # a killed process leaves the group a moment later
 
 

@@ -28,6 +28,7 @@ from broadway.grader.oci.groups import OURS
 from broadway.grader.oci.host import STATE
 from broadway.grader.oci.images import Store
 from broadway.grader.oci.layers import LayerError
+from broadway.grader.oci.places import LAYOUT, Place
 from broadway.grader.oci.sources import Layout
 from broadway.grader.ports import ContainerError, Labels, Limits, Size, StageRun
 from broadway.grader.sandbox.cgroups import ROOT
@@ -55,7 +56,7 @@ def image(tmp_path: Path) -> Image:
 
 @contextlib.asynccontextmanager
 async def connected(directory: Path, work_dir: Path, **options: Any) -> AsyncIterator[OciContainers]:
-    made = OciOptions(layout=directory, **options)
+    made = OciOptions(place=Place(LAYOUT, directory), **options)
     async with OciContainers.connect(slots=2, limits=Limits(), work_dir=work_dir, options=made) as containers:
         yield containers
 
@@ -202,6 +203,19 @@ class TestStages:
         found = await run(image(), "echo again >/dev/stdout; echo error >/proc/self/fd/2", untrusted=True)
         assert sorted(lines(found)) == ["again", "error"]
 
+    async def test_a_private_umask_of_the_grader_changes_nothing(self, image: Image, run: Run) -> None:
+        before = os.umask(0o077)  # as its unit of systemd has it
+        try:
+            made = image(layer(("d/file", "content")))
+            found = await run(made, "stat -c %a / /d; cat /etc/hostname /etc/hosts d/file; echo", untrusted=True)
+        finally:
+            os.umask(before)
+        printed = lines(found)
+        assert found.exit_code == 0
+        assert printed[:2] == ["755", "755"]
+        assert any("localhost" in line for line in printed)
+        assert "content" in printed
+
     async def test_an_untrusted_stage_has_the_strict_profile(self, image: Image, run: Run) -> None:
         script = "grep -E '^(Cap|NoNew|Seccomp:)' /proc/self/status; touch /x 2>&1; touch /sys/fs/cgroup/x 2>&1; id -u"
         printed = lines(await run(image(), script, untrusted=True))
@@ -307,13 +321,14 @@ import asyncio, sys
 from pathlib import Path
 from broadway.domain.assignment import Stage
 from broadway.grader.oci.containers import OciContainers, OciOptions
+from broadway.grader.oci.places import LAYOUT, Place
 from broadway.grader.ports import Labels, Limits
 from broadway.grader.sandbox.process_identity import own_identity
 
 SCRIPT = "sleep 1000 & sleep 1000"
 
 async def main(layout, work, name):
-    options = OciOptions(layout=Path(layout))
+    options = OciOptions(place=Place(LAYOUT, Path(layout)))
     async with OciContainers.connect(slots=2, limits=Limits(), work_dir=Path(work), options=options) as containers:
         stage = Stage(image="image:1", networking=False, entrypoint=["sh", "-c", SCRIPT], timeout=900)
         labels = Labels(name, own_identity(), "job", name, 0, "d1")

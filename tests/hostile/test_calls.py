@@ -18,7 +18,7 @@ from images import HOSTILE
 
 from broadway.domain.job import Outcome
 from broadway.grader.grading.grade import Graded
-from broadway.grader.oci.containers import NAME
+from broadway.grader.oci.choice import OCI as NAME
 from broadway.grader.sandbox.seccomp import STRICT_RULES
 
 LAST = 480  # the highest number to try

@@ -15,7 +15,7 @@ from images import HOSTILE
 from broadway.domain.job import Outcome
 from broadway.grader.grading.artifacts import Collection
 from broadway.grader.grading.grade import Graded
-from broadway.grader.oci.containers import NAME
+from broadway.grader.oci.choice import OCI as NAME
 
 CASES = load()
 ENGINE_SECONDS = 2  # of CPU time; the most that a case may cost the engine's daemon

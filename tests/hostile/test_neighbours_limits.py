@@ -10,7 +10,7 @@ from hostile.conftest import Bench, Open
 from images import HOSTILE
 
 from broadway.domain.job import Outcome
-from broadway.grader.oci.containers import NAME
+from broadway.grader.oci.choice import OCI as NAME
 
 TAKES_ALL = """
 syscall(294, 0) >= 0 or last for 1 .. 900;  # inotify_init1

@@ -17,7 +17,7 @@ import httpx2
 import pytest
 from faults.proxy import way
 from faults.servers import Rabbit, Server, mongo
-from harness import Client, Command, broadway, free_port, until
+from harness import PATIENCE, Client, Command, broadway, free_port, until
 from processes import QUICK, QUICK_DISPATCHER, Processes, processes
 from pushes import push, signature
 from pymongo import AsyncMongoClient
@@ -113,7 +113,7 @@ async def place(docker_host: str, tmp_path: Path) -> AsyncIterator[Place]:
         Rabbit.running(tmp_path / "rabbit") as rabbit,
         mongo(tmp_path / "mongo") as store,
         contextlib.AsyncExitStack() as engine,
-        httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as http,
+        httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as http,
     ):
         await engine.enter_async_context(way(Path(docker_host.removeprefix("unix://")), socket))
         secrets["broker's password"] = rabbit.server.current.password

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from harness import Client, stage, token_of
+from harness import METRICS_TOKEN, Client, stage, token_of
 from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway.domain.access import AccessToken, SecretPrefix, TokenKind, digest, new_secret, token_id
@@ -88,6 +88,7 @@ async def credentials(client: Client, store: Store, names: tuple[str, str], owne
         "cluster": (CLUSTER, "join"),
         "join": (await issued(TokenKind.JOIN, SecretPrefix.JOIN, course=""), "join"),
         "grader": (secret, "grader"),
+        "metrics": (METRICS_TOKEN, "metrics"),
     }
 
 

@@ -88,6 +88,8 @@ EXAMPLES: dict[str, Any] = {
     "join_tokens_revoke": None,
     "pools_put": {"original_graders": False},
     "letters_discard": None,
+    "letters_retry": None,
+    "graders_forget": None,
     "grades_publish": {"based_on": 0, "note": "done"},
     "grades_undo": {"based_on": 1},
     "grade_adjustments_adjust": {"items": [{"student": "alice", "points": 1, "reason": "a test was wrong"}]},
@@ -153,7 +155,8 @@ async def place(client: Client, course: str, store: Store, database: AsyncDataba
     grader = f"g-{token_hex(4)}"
     own = {"Authorization": "Bearer cluster-token", IDENTITY_HEADER: new_secret(SecretPrefix.GRADER)}
     (await http.post(f"/api/v2/graders/{grader}", json={"hostname": "h"}, headers=own)).raise_for_status()
-    await store.dead_letters.put(message_id=grader, subject="s", queue="q", reason="r", body=b"canary-letter")
+    subject = f"{course}/{run_id}/{job['id']}"
+    await store.dead_letters.put(message_id=grader, subject=subject, queue="q", reason="r", body=b"canary-letter")
     (letter,) = await store.dead_letters.latest(1)
     endpoint = Endpoint(token_hex(12), course, "lms", "https://lms.example.org/", new_signing_secret(b"s"), now())
     event = CallbackEvent.ping(course, endpoint.id, "n", name="lms", at=now())

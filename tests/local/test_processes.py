@@ -81,7 +81,7 @@ async def main():
     async with child("orphan", ["sh", "-c", "echo up; exec sleep 300"], log=log) as running:
         async def is_up():
             return "up" in log.read_text()
-        await running.until(is_up, within=10)
+        await running.until(is_up, within=60)
         print(running.pid, flush=True)
         os.kill(os.getpid(), 9)
 asyncio.run(main())

@@ -1,8 +1,10 @@
 """A grader process with a fake runtime: ``fake_grader.py URL GRADER_ID SLOTS WORK_DIR [TOKEN]``.
 
-The URL is the broker's or the API's.
+The URL is the broker's or the API's. ``FAKE_METRICS_PORT`` is the port of its metrics. Its engine does not answer while
+the file ``engine-away`` is in WORK_DIR.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +15,18 @@ from broadway import service
 from broadway.grader.serve import run
 from broadway.settings.programs import GraderSettings
 from broadway.settings.sections import LogSettings
+
+
+class Engine(FakeContainers):
+    """A fake engine that a file stops."""
+
+    def __init__(self, stop: Path) -> None:
+        super().__init__()
+        self.stop = stop
+
+    async def ping(self) -> None:
+        self.is_away = self.stop.exists()
+        await super().ping()
 
 
 def main() -> None:
@@ -29,10 +43,11 @@ def main() -> None:
         verbose=False,
         work_dir=Path(work_dir),
         drain_timeout=5,
+        metrics_port=int(os.environ.get("FAKE_METRICS_PORT", "0")),
         log=LogSettings(dir=""),
     )
     service.run(
-        lambda stop: run(settings, containers=FakeContainers(), stop=stop),
+        lambda stop: run(settings, containers=Engine(Path(work_dir, "engine-away")), stop=stop),
         service=f"grader-{name}",
         settings=settings,
     )

@@ -24,7 +24,7 @@ EVERY = (
     *("artifact", "work_result", "run_students", "access_token", "page_session"),
     *("extension", "late_day_claim", "chosen_submission", "grade_adjustment", "regrade", "regrade_part"),
     *("grade_entries", "grade_book", "grade_book_published"),
-    *("callback_endpoint", "callback_event", "callback_delivery"),
+    *("callback_endpoint", "callback_event", "callback_delivery", "migration"),
 )
 
 

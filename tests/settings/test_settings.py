@@ -3,13 +3,13 @@
 import asyncio
 import json
 import os
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from harness import module
 
 from broadway.settings.loading import load
 from broadway.settings.loading import read as read_all
@@ -489,7 +489,7 @@ def test_every_secret_may_be_in_a_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, written: Written, program: str, leaf: Leaf
 ) -> None:
     file = tmp_path / "secret"
-    scheme = {"management_url": "http", "mongodb.dsn": "mongodb"}.get(leaf.key, "amqp")
+    scheme = {"management_url": "http", "mongodb.dsn": "mongodb", "trace.endpoint": "http"}.get(leaf.key, "amqp")
     secret = SECRET if leaf.key == "token" else f"{scheme}://user:{SECRET}@host/"
     file.write_text(f"{secret}\n")
     monkeypatch.setenv(f"{leaf.variable}_FILE", str(file))
@@ -569,30 +569,20 @@ def test_services_derive_their_lease_and_retry_policy() -> None:
     assert settings.retry_policy.backoff == timedelta(seconds=0.5)
 
 
-async def run(program: str, *arguments: str) -> tuple[int, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", f"broadway.{program}", *arguments),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
-
-
 async def test_every_program_prints_its_help_and_its_mistakes() -> None:
     helped, mistaken = await asyncio.gather(
-        asyncio.gather(*(run(program, "--help") for program in PROGRAMS)),
-        asyncio.gather(*(run(program, *needed, "--log-backup", "x") for program, (_, needed) in PROGRAMS.items())),
+        asyncio.gather(*(module(f"broadway.{name}", "--help") for name in PROGRAMS)),
+        asyncio.gather(
+            *(module(f"broadway.{name}", *needed, "--log-backup", "x") for name, (_, needed) in PROGRAMS.items())
+        ),
     )
 
-    for program, (code, out, err) in zip(PROGRAMS, helped, strict=True):
-        assert (code, err) == (0, "")
-        assert f"python -m broadway.{program}" in out
-        assert "--log-dir" in out
-    for program, (code, out, err) in zip(PROGRAMS, mistaken, strict=True):
-        assert (code, out) == (2, "")
-        usage, line = err.splitlines()
+    for program, help_ in zip(PROGRAMS, helped, strict=True):
+        assert (help_.exit_code, help_.stderr) == (0, "")
+        assert f"python -m broadway.{program}" in help_.stdout
+        assert "--log-dir" in help_.stdout
+    for program, mistake in zip(PROGRAMS, mistaken, strict=True):
+        assert (mistake.exit_code, mistake.stdout) == (2, "")
+        usage, line = mistake.stderr.splitlines()
         assert usage.startswith(f"usage: python -m broadway.{program} ")
         assert line.startswith(f"python -m broadway.{program}: error: --log-backup: ")

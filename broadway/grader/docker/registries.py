@@ -55,10 +55,16 @@ def neutral(error: Exception) -> Exception:
     text = str(getattr(error, "explanation", None) or error)
     if not _TRANSPORT.search(text):
         return error
-    if (answer := _ANSWER.search(text)) and not _TRANSPORT.search(answer[0]):
-        return DockerException(answer[0])
     step = _STEP.match(text)
-    return DockerException(f"{step[0]}: {UNREACHED}" if step else UNREACHED)
+    answer = answer_in(text)
+    return DockerException(f"{step[0]}: {answer}" if step and answer is UNREACHED else answer)
+
+
+def answer_in(text: str) -> str:
+    """Return the answer of a registry in an error's text, without anything about connections."""
+    if (answer := _ANSWER.search(text)) and not _TRANSPORT.search(answer[0]):
+        return answer[0]
+    return UNREACHED
 
 
 async def _is_local(host: str) -> bool:

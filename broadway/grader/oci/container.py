@@ -97,7 +97,8 @@ class Container:
 
     def _start(self) -> None:
         """Start the runtime with the mounts and control group of the calling thread."""
-        kernel.own_mounts()
+        kernel.own_mounts()  # from now on, this thread has a umask of its own, too
+        os.umask(0o022)
         if not is_unified():
             with contextlib.suppress(FileNotFoundError):
                 kernel.mount(str(ROOT), _HYBRID, "", kernel.Mounting.BIND)  # crun refuses to run if it finds this mount

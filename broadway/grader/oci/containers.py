@@ -5,6 +5,7 @@ The engine, if there is one, provides the images, and runs the stages that need 
 
 import asyncio
 import contextlib
+import platform
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -21,12 +22,19 @@ from broadway.domain.result import Usage
 from broadway.grader.docker.containers import DockerContainers
 from broadway.grader.oci.accounts import UnknownUserError
 from broadway.grader.oci.checks import check_stage
+from broadway.grader.oci.choice import OCI, missing
 from broadway.grader.oci.container import Container, StartError, owner, remove_abandoned, run_alone
+from broadway.grader.oci.facts import which
 from broadway.grader.oci.faults import describe, not_executed, start_fault
 from broadway.grader.oci.groups import Account
 from broadway.grader.oci.host import Runtime, prepared
-from broadway.grader.oci.images import Image, Store, no_files
-from broadway.grader.oci.library import Library
+from broadway.grader.oci.images import UNLIMITED, Image, Store, no_files
+from broadway.grader.oci.layers import Room
+from broadway.grader.oci.library import Keeping, Library
+from broadway.grader.oci.origins import OfEngine, OfLayout, Origin
+from broadway.grader.oci.places import ENGINE, SKOPEO, Access, Place
+from broadway.grader.oci.pulls import Pulls
+from broadway.grader.oci.skopeo import Skopeo
 from broadway.grader.oci.sources import Layout
 from broadway.grader.oci.spec import command
 from broadway.grader.ports import ContainerError, KilledFor, Labels, Limits, Mount, Owner, Size, StageRun, Upcoming
@@ -46,7 +54,6 @@ from broadway.runtime.cancellation import end, finish
 
 log = structlog.get_logger(__name__)
 
-NAME = "oci"  # the value of the grader's option --runtime
 START_WITHIN = 60.0  # seconds
 KILL_WITHIN = 30.0  # seconds that a killed container may take to end
 ABANDONED_AFTER = 60.0  # seconds after which a directory without an owner is abandoned
@@ -60,14 +67,22 @@ class OciOptions:
 
     Args:
         program: The OCI runtime: a name on the PATH, or a path.
-        layout: A directory in the OCI image layout as the source of images, instead of an engine.
-        unused_for: Seconds after which an unused unpacked image is removed.
+        place: The place of images. Only with an engine's images, the engine also runs stages.
+        images: The directory of unpacked images; by default in the work directory.
+        access: The access to registries.
+        room: The most that an image may take.
+        keeping: The unused images to keep.
+        pull_timeout: Seconds for a pull through skopeo.
         size: The capacity of a container's root file system, which is in memory; at most its disk limit.
     """
 
     program: str = "crun"
-    layout: Path | None = None
-    unused_for: float = 14 * 24 * 3600
+    place: Place = field(default_factory=Place)
+    images: Path | None = None
+    access: Access = field(default_factory=Access)
+    room: Room = field(default_factory=lambda: replace(UNLIMITED))
+    keeping: Keeping = field(default_factory=lambda: Keeping(14 * 24 * 3600))
+    pull_timeout: float = 600.0
     size: Size = field(default_factory=Size)
 
 
@@ -94,10 +109,9 @@ class OciContainers:
         docker_host: str | None = None,
         options: OciOptions = _DEFAULT,
     ) -> AsyncIterator[Self]:
-        """Check and prepare this host, and connect to the engine, unless images come from a layout.
+        """Check and prepare this host, and connect to the engine if it has the images.
 
-        ``slots`` stages may run at a time. Images are unpacked below ``work_dir``. ``docker_host`` is as for
-        ``DockerContainers``.
+        ``slots`` stages may run at a time. ``docker_host`` is as for ``DockerContainers``.
 
         Raises:
             ContainerError: The host lacks something, which the text names; or no engine answers.
@@ -106,17 +120,18 @@ class OciContainers:
         async with contextlib.AsyncExitStack() as stack:
             size = replace(options.size, size=min(options.size.size, limits.disk))
             runtime = stack.enter_context(prepared(options.program, size, allow_32_bit=limits.allow_32_bit))
-            engine = layout = None
-            if options.layout:
-                layout = Layout(options.layout.absolute())
-            else:
+            engine = None
+            if options.place.kind == ENGINE:
                 own = replace(limits, runtime=None)
                 connecting = DockerContainers.connect(
                     slots=slots, limits=own, docker_host=docker_host, work_dir=work_dir
                 )
                 engine = await stack.enter_async_context(connecting)
-            store = await asyncio.to_thread(Store, work_dir / "images")
-            library = Library(store, engine=engine, layout=layout, unused_for=options.unused_for)
+            directory = options.images.absolute() if options.images else work_dir / "images"
+            store = await asyncio.to_thread(Store, directory, options.room)
+            origin = _origin(options, store, engine)
+            stack.push_async_callback(origin.close)
+            library = Library(store, origin, options.keeping)
             stack.callback(library.close)
             collector = asyncio.create_task(library.keep_small())
             try:
@@ -136,11 +151,9 @@ class OciContainers:
             check_trial(await self._run_in(image, stage, [], labels))
 
     async def ensure_images(self, images: Sequence[str]) -> Mapping[str, float]:
-        """See ``Containers``. For unpacked images, the engine is asked only from time to time."""
+        """See ``Containers``. For unpacked images, their origin is asked only from time to time."""
         names = list(dict.fromkeys(images))
-        pulled = await self._engine.ensure_images(names) if self._engine else {}
-        unpacked = await asyncio.gather(*map(self._unpack, names))
-        return {name: pulled.get(name, 0.0) + seconds for name, seconds in zip(names, unpacked, strict=True)}
+        return dict(zip(names, await asyncio.gather(*map(self._unpack, names)), strict=True))
 
     async def run(
         self,
@@ -194,7 +207,7 @@ class OciContainers:
         if self._engine:
             return self._engine
         feature = "a privileged container" if stage.privileged else "a network"
-        reason = f"the stage asks for {feature}, which --runtime {NAME} leaves to an engine, and this grader has none"
+        reason = f"the stage asks for {feature}, which --runtime {OCI} leaves to an engine, and this grader has none"
         raise ContainerError(reason, phase=FaultPhase.CREATE, retryable=False)
 
     def _container(self, image: Image, stage: Stage, options: dict[str, Any], labels: Labels) -> Container:
@@ -300,6 +313,25 @@ class OciContainers:
             await asyncio.to_thread(container.remove)
         except OSError as error:
             log.warning("container not removed", container=container.name, reason=describe(error))
+
+
+def _origin(options: OciOptions, store: Store, engine: DockerContainers | None) -> Origin:
+    """Return the origin of images at the place in the options.
+
+    Raises:
+        ContainerError: Skopeo is needed, and is missing.
+    """
+    if engine:
+        return OfEngine(engine)
+    machine, place = platform.machine(), options.place
+    if not place.is_of_skopeo:
+        assert place.path is not None  # noqa: S101 - a layout has one
+        return OfLayout(Layout(place.path), machine)
+    program = which(SKOPEO)
+    if program is None:
+        raise missing(f"there is no {SKOPEO}, which gets images from {place}: the package {SKOPEO} has it")
+    skopeo = Skopeo(program, place, options.access, machine, options.room.size)
+    return Pulls(skopeo, store, timeout=options.pull_timeout)
 
 
 def _is_abandoned(directory: Path, is_orphan: Callable[[Owner], bool]) -> bool:

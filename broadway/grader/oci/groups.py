@@ -18,6 +18,7 @@ OWN = ("cpu", "cpuacct", "memory", "pids")  # hierarchies of version 1 with one 
 OPTIONAL = "cpuset"  # the hierarchy with a group only for stages that ask for certain CPUs
 SHARED = "devices"  # the hierarchy with one group for all containers
 NEEDED = (*OWN, SHARED)
+CONTROLLERS = ("cpu", "memory", "pids")  # of version 2
 PERIOD = 100_000  # microseconds of the period of a CPU quota
 _NANO, _MICRO = 1e-9, 1e-6
 KILL_INTERVAL = 0.002  # seconds between checks of killed processes

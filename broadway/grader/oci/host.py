@@ -4,26 +4,22 @@ import contextlib
 import fcntl
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from broadway.domain.job import FaultPhase
-from broadway.grader.oci.groups import NEEDED, is_unified, prepare
-from broadway.grader.ports import ContainerError, Size
+from broadway.grader.oci.choice import missing, shortcomings
+from broadway.grader.oci.facts import look
+from broadway.grader.oci.groups import prepare
+from broadway.grader.ports import Size
 from broadway.grader.sandbox import kernel
-from broadway.grader.sandbox.cgroups import ROOT
 from broadway.grader.sandbox.kernel import Mounting, Unmounting
-from broadway.grader.sandbox.mounts import may_mount
 from broadway.grader.sandbox.profile import hosts_file
 from broadway.grader.sandbox.seccomp import STRICT_RULES, SeccompError, compile_filter
 
 STATE = Path("/run/broadway/containers")  # shared by all graders of this host, so that each can clean up after others
 OF_RUNTIME = STATE.parent / "runtime"  # the runtime's own state
-INITS = ("docker-init", "tini-static")
 _ADD_SEALS, _SEALED = 1033, 0xF  # from linux/fcntl.h: no more sealing, shrinking, growing or writing
-_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,61 +52,19 @@ def prepared(program: str, size: Size, *, allow_32_bit: bool) -> Iterator[Runtim
     Raises:
         ContainerError: The host lacks something, which the text names.
     """
-    path = _found(program, "the package crun has it")
-    _demand_rights()
-    _demand_crun(path)
-    init = next((found for name in INITS if (found := _which(name))), None)
-    if init is None:
-        raise _missing(f"there is no {INITS[0]}: the package tini has it")
+    facts = look(program)
+    if problem := next(shortcomings(facts), None):
+        raise missing(problem)
+    assert facts.init is not None  # noqa: S101 - one of the shortcomings
+    path = Path(facts.program)
     try:
         seccomp, strict = compile_filter(), compile_filter(STRICT_RULES, allow_32_bit=allow_32_bit)
         prepare()
     except (SeccompError, OSError) as error:
-        raise _missing(str(error)) from error
+        raise missing(str(error)) from error
     with _state_in_memory(), _sealed(path) as descriptor:
         hosts = hosts_file(STATE.parent)
-        yield Runtime(f"/proc/self/fd/{descriptor}", STATE, Path(init).resolve(), seccomp, strict, hosts, size)
-
-
-def _missing(reason: str) -> ContainerError:
-    return ContainerError(f"--runtime oci: {reason}", phase=FaultPhase.CREATE, retryable=False)
-
-
-def _which(program: str) -> str | None:
-    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}")
-
-
-def _found(program: str, advice: str) -> Path:
-    found = _which(program)
-    if found is None:
-        raise _missing(f"there is no {program}: {advice}")
-    return Path(found)
-
-
-def _demand_rights() -> None:
-    if os.geteuid() != 0 or not may_mount():
-        raise _missing("the grader must be root, with the right to mount")
-    if "overlay" not in Path("/proc/filesystems").read_text().split() and not _has_module("overlay"):
-        raise _missing("the kernel has no overlay file system")
-    places = [ROOT] if is_unified() else [ROOT / hierarchy for hierarchy in NEEDED]
-    for place in places:
-        if not (place / "cgroup.procs").exists():
-            raise _missing(f"there is no control group hierarchy at {place}")
-        if not os.access(place, os.W_OK):
-            raise _missing(f"{place} cannot be written to")
-
-
-def _has_module(name: str) -> bool:
-    """Return True if the kernel can load a module when it is first needed."""
-    return any(Path("/lib/modules", os.uname().release).rglob(f"{name}.ko*"))
-
-
-def _demand_crun(path: Path) -> None:
-    """Make sure that the runtime is crun, since other runtimes accept no compiled filter."""
-    output = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
-    if not output.startswith("crun") or "+SECCOMP" not in output:
-        version = output.partition("\n")[0] or "nothing"
-        raise _missing(f"{path} is not crun, built with seccomp: it says {version}")
+        yield Runtime(f"/proc/self/fd/{descriptor}", STATE, Path(facts.init).resolve(), seccomp, strict, hosts, size)
 
 
 @contextlib.contextmanager
@@ -126,7 +80,7 @@ def _state_in_memory() -> Iterator[None]:
             STATE.mkdir(mode=0o700, exist_ok=True)
             usage = os.open(STATE, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise _missing(str(error)) from error
+        raise missing(str(error)) from error
     try:
         yield
     finally:

@@ -3,19 +3,20 @@
 import contextlib
 import fcntl
 import json
+import math
 import os
 import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import structlog
 
-from broadway.grader.oci.layers import LayerError, in_root, unpack
+from broadway.grader.oci.layers import LayerError, Room, in_root, unpack
 from broadway.grader.oci.sources import Contents
 from broadway.grader.oci.spec import ImageConfig
 from broadway.grader.sandbox import kernel, tree
@@ -23,6 +24,8 @@ from broadway.grader.sandbox import kernel, tree
 log = structlog.get_logger(__name__)
 
 _MAX_ACCOUNT_FILE = 1024 * 1024  # bytes of a passwd or group file
+_MAX_TEXT, _MAX_TEXTS = 128 * 1024, 1000  # the longest argument of a program, and the number of texts in a list
+UNLIMITED = Room(2**60, 2**40)
 _MIN_LAYERS = 2  # the minimum number of layers of an overlay without an upper layer
 
 Source = Callable[[Path], AbstractContextManager[Contents]]
@@ -71,15 +74,27 @@ def mount_overlay(layers: Sequence[Path], place: Path, *, upper: Path | None = N
 
 
 class Store:
-    """The cache in one directory. Its methods block, and may be called in any thread."""
+    """The cache in one directory. Its methods block, and may be called in any thread.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: The directory, which graders of this host may share.
+        room: The most that an image may take.
+    """
+
+    def __init__(self, directory: Path, room: Room = UNLIMITED) -> None:
+        self.directory = directory
+        self._room = room
         self._records = directory / "images"
         self._layers = directory / "layers"
+        self._sizes = directory / "sizes"
         self._incoming = directory / "incoming"
-        for each in (self._records, self._layers, self._incoming):
+        for each in (self._records, self._layers, self._sizes, self._incoming):
             each.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o700)
+
+    def has(self, image_id: str) -> bool:
+        """Return True if an image is here now."""
+        return self._record(image_id).exists()
 
     def get(self, image_id: str) -> Image | None:
         """Return an image, which stays until it is closed, or None if it is not here."""
@@ -120,38 +135,65 @@ class Store:
                 return added
         raise LayerError("it was removed at once")
 
-    def collect(self, unused_for: float) -> int:
-        """Remove images that were unused for ``unused_for`` seconds, and unused layers; return the number of images."""
+    def collect(self, unused_for: float, keep_size: int | None = None) -> int:
+        """Remove unused images and layers; return the number of images.
+
+        Args:
+            unused_for: The seconds after which an unused image is removed.
+            keep_size: The bytes above which unused images are removed, beginning with the longest unused.
+        """
         with self._locked():
-            removed = sum(
-                self._remove_if_unused(record, time.time() - unused_for) for record in self._records.iterdir()
-            )
-            kept = {layer for record in self._records.iterdir() for layer in json.loads(record.read_bytes())["layers"]}
+            records = sorted(self._records.iterdir(), key=lambda record: record.stat().st_mtime)
+            removed = sum(self._remove_if_unused(record, time.time() - unused_for) for record in records)
+            for record in records:
+                if keep_size is None or self._size() <= keep_size:
+                    break
+                removed += record.exists() and self._remove_if_unused(record, math.inf)
+            kept = self._kept_layers()
             for layer in self._layers.iterdir():
                 if layer.name not in kept:
                     layer.rename(self._incoming / layer.name)
+                    (self._sizes / layer.name).unlink(missing_ok=True)
             self._remove_partial()
         return removed
 
+    def _kept_layers(self) -> set[str]:
+        return {layer for record in self._records.iterdir() for layer in json.loads(record.read_bytes())["layers"]}
+
+    def _size(self) -> int:
+        """Return the bytes of all layers of images."""
+        return sum(map(self._size_of, self._kept_layers()))
+
+    def _size_of(self, digest: str) -> int:
+        """Return the bytes of a layer, which are measured once if an earlier version unpacked it."""
+        file = self._sizes / digest
+        try:
+            return int(file.read_text())
+        except (FileNotFoundError, ValueError):
+            found = sum(os.lstat(path).st_blocks * 512 for path in (self._layers / digest).rglob("*"))
+            file.write_text(str(found))
+            return found
+
     def _unpack(self, image_id: str, image: Contents) -> None:
-        if len(image.diff_ids) != len(image.layers):
-            raise LayerError("its config and its manifest have different layers")
-        for digest, opened in zip(image.diff_ids, image.layers, strict=True):
-            if not digest.isalnum():
-                raise LayerError(f"{digest} is not a digest")
-            if (self._layers / digest).exists():
-                continue
-            partial = self._incoming / digest
-            partial.mkdir(mode=0o755)
-            with opened() as layer:
-                found = unpack(layer, partial)
-            if found != digest:
-                raise LayerError(f"a layer has the digest {found}, it should have {digest}")
-            self._settle(partial, self._layers / digest)
-        config = _config(image.config.get("config") or {}, [self._layers / digest for digest in image.diff_ids])
+        digests, room = image.diff_ids, replace(self._room)
+        for digest, opened in zip(digests, image.layers, strict=True):
+            if not (self._layers / digest).exists():
+                self._add_layer(digest, opened, room)
+        config = _config(image.config.get("config"), [self._layers / digest for digest in digests])
         partial = self._incoming / "record"
-        partial.write_text(json.dumps({"config": asdict(config), "layers": image.diff_ids}))
+        partial.write_text(json.dumps({"config": asdict(config), "layers": digests}))
         self._settle(partial, self._record(image_id))
+
+    def _add_layer(self, digest: str, opened: Callable[[], AbstractContextManager[IO[bytes]]], room: Room) -> None:
+        partial, before = self._incoming / digest, room.size
+        partial.mkdir()
+        partial.chmod(0o755)  # whatever the umask is
+        with opened() as layer:
+            found = unpack(layer, partial, room)
+        if found != digest:
+            raise LayerError(f"a layer has the digest {found}, it should have {digest}")
+        (self._sizes / digest).write_text(str(before - room.size))
+        self._settle(partial, self._layers / digest)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -195,17 +237,37 @@ class Store:
                 each.unlink()
 
 
-def _config(config: Mapping[str, Any], layers: Sequence[Path]) -> ImageConfig:
+def _config(config: object, layers: Sequence[Path]) -> ImageConfig:
+    """Return the parts of an image's config that its containers need.
+
+    Raises:
+        LayerError: One of them has another type, or is too long.
+    """
+    given = config if isinstance(config, dict) else {}
     passwd, group = _users(layers)
     return ImageConfig(
-        env=config.get("Env") or (),
-        user=config.get("User") or "",
-        working_dir=config.get("WorkingDir") or "",
-        entrypoint=config.get("Entrypoint") or (),
-        cmd=config.get("Cmd") or (),
+        env=_texts(given, "Env"),
+        user=_text_of(given, "User"),
+        working_dir=_text_of(given, "WorkingDir"),
+        entrypoint=_texts(given, "Entrypoint"),
+        cmd=_texts(given, "Cmd"),
         passwd=passwd,
         group=group,
     )
+
+
+def _text_of(config: Mapping[str, Any], name: str) -> str:
+    found = config.get(name) or ""
+    if not isinstance(found, str) or len(found) > _MAX_TEXT or "\0" in found:
+        raise LayerError(f"its config's {name} is not a text of at most {_MAX_TEXT} characters")
+    return found
+
+
+def _texts(config: Mapping[str, Any], name: str) -> list[str]:
+    found = config.get(name) or []
+    if not isinstance(found, list) or len(found) > _MAX_TEXTS:
+        raise LayerError(f"its config's {name} is not a list of at most {_MAX_TEXTS} texts")
+    return [_text_of({name: each}, name) for each in found]
 
 
 def _users(layers: Sequence[Path]) -> tuple[str, str]:

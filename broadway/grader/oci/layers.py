@@ -1,6 +1,7 @@
 """Unpacking one layer of an image into a directory, in the format of the kernel's overlay."""
 
 import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -8,9 +9,11 @@ import stat
 import tarfile
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, TypeVar
+from typing import IO, Self, TypeVar
 
+from broadway.grader.oci.compression import DAMAGED
 from broadway.grader.sandbox import kernel
 
 WHITEOUT = ".wh."  # before a name: hides that name in lower layers
@@ -20,6 +23,12 @@ _ATTRIBUTE = "SCHILY.xattr."
 _KEPT = ("user.", "security.capability")
 _CHUNK = 1024 * 1024
 
+_MAX_HEADER = 1024 * 1024  # bytes of one entry's long name or attributes
+_HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
+            tarfile.GNUTYPE_LONGLINK)  # fmt: skip
+# The errors of a host; all others come from an archive that cannot be unpacked anywhere.
+_OF_HOST = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EPERM}
+
 T = TypeVar("T")
 
 
@@ -27,28 +36,53 @@ class LayerError(Exception):
     """A layer or an image is not valid."""
 
 
-def unpack(layer: IO[bytes], into: Path) -> str:
+@dataclass(slots=True)
+class Room:
+    """The room that the layers of one image may still take: bytes, and files and directories."""
+
+    size: int
+    files: int
+
+    def take(self, size: int, files: int = 0) -> None:
+        """Take some of it.
+
+        Raises:
+            LayerError: So much is not left.
+        """
+        self.size -= size
+        self.files -= files
+        if self.size < 0:
+            raise LayerError("it has more data than this grader takes (--images-max-size)")
+        if self.files < 0:
+            raise LayerError("it has more files than this grader takes (--images-max-files)")
+
+
+def unpack(layer: IO[bytes], into: Path, room: Room) -> str:
     """Unpack a tar archive into an empty directory; return the SHA-256 of the archive in hexadecimal.
 
     No link in it leads out of the directory, which is the root directory of the work. Devices are skipped.
 
     Raises:
-        LayerError: The archive is not well formed.
-        OSError: The files cannot be written.
+        LayerError: The archive is not well formed, or exceeds the room.
+        OSError: The host cannot write the files.
     """
-    hashing = _Hashing(layer)
+    hashing = _Hashing(layer, room)
 
     def work() -> None:
-        with tarfile.open(mode="r|", fileobj=hashing) as archive:
+        with tarfile.open(mode="r|", fileobj=hashing, tarinfo=_Entry) as archive:
             archive.extraction_filter = lambda member, _path: member  # the root directory confines it
-            _extract(archive)
+            _extract(archive, room)
 
     try:
         in_root(into, work)
-    except (tarfile.TarError, EOFError, KeyError, ValueError) as error:
+        while hashing.read(_CHUNK):
+            pass
+    except (tarfile.TarError, KeyError, ValueError, OverflowError, *DAMAGED) as error:
         raise LayerError(str(error)) from error
-    while hashing.read(_CHUNK):
-        pass
+    except OSError as error:
+        if error.errno in _OF_HOST:
+            raise
+        raise LayerError(f"an entry of a layer cannot be unpacked: {error.strerror or error}") from error
     return hashing.digest()
 
 
@@ -60,21 +94,34 @@ def in_root(root: Path, work: Callable[[], T], *, prepare: Callable[[], None] = 
     Raises:
         Exception: Any error of ``prepare`` or ``work``.
     """
+
+    def confined() -> T:
+        kernel.unshare(kernel.Unshare.FILE_SYSTEM)
+        prepare()
+        os.chroot(root)
+        os.chdir("/")
+        os.umask(0o022)  # for directories without an entry
+        return work()
+
+    return in_own_thread(confined)
+
+
+def in_own_thread(work: Callable[[], T]) -> T:
+    """Call ``work`` in a new thread, which ends afterwards with all that it alone sees, and return its result.
+
+    Raises:
+        Exception: Any error of ``work``.
+    """
     results: list[T] = []
     errors: list[BaseException] = []
 
-    def confined() -> None:
+    def run() -> None:
         try:
-            kernel.unshare(kernel.Unshare.FILE_SYSTEM)
-            prepare()
-            os.chroot(root)
-            os.chdir("/")
-            os.umask(0o022)  # for directories without an entry
             results.append(work())
         except BaseException as error:  # noqa: BLE001 - raised again by the waiting thread
             errors.append(error)
 
-    thread = threading.Thread(target=confined, name="unpack")
+    thread = threading.Thread(target=run, name="unpack")
     thread.start()
     thread.join()
     if errors:
@@ -83,14 +130,16 @@ def in_root(root: Path, work: Callable[[], T], *, prepare: Callable[[], None] = 
 
 
 class _Hashing(io.RawIOBase):
-    """A stream that updates a digest with the bytes read from it."""
+    """A stream that updates a digest with the bytes read from it, which must fit into some room."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: IO[bytes], room: Room) -> None:
         self._stream = stream
+        self._room = room
         self._hash = hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
         data = self._stream.read(size)
+        self._room.take(len(data))
         self._hash.update(data)
         return data
 
@@ -98,9 +147,24 @@ class _Hashing(io.RawIOBase):
         return self._hash.hexdigest()
 
 
-def _extract(archive: tarfile.TarFile) -> None:
+class _Entry(tarfile.TarInfo):
+    """An entry whose headers are of limited size: they are read into memory as a whole."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        entry = super().frombuf(buf, encoding, errors)
+        if entry.type in _HEADERS and not 0 <= entry.size <= _MAX_HEADER:
+            raise LayerError("a header of an entry is too large")
+        if entry.type == tarfile.GNUTYPE_SPARSE:
+            raise LayerError("it has a sparse file of the old GNU format")
+        return entry
+
+
+def _extract(archive: tarfile.TarFile, room: Room) -> None:
     directories = []
     for member in archive:
+        archive.members.clear()  # type: ignore[attr-defined]  # or the whole list would stay in memory
+        room.take(member.size if member.issparse() else 0, files=1)
         path = PurePosixPath("/", member.name.lstrip("/"))
         if path.name == OPAQUE:
             Path(path.parent).mkdir(parents=True, exist_ok=True)
@@ -108,8 +172,7 @@ def _extract(archive: tarfile.TarFile) -> None:
         elif path.name.startswith(WHITEOUT * 2):
             continue  # a marker of another union file system
         elif path.name.startswith(WHITEOUT):
-            Path(path.parent).mkdir(parents=True, exist_ok=True)
-            os.mknod(path.parent / path.name.removeprefix(WHITEOUT), stat.S_IFCHR, os.makedev(0, 0))
+            _hide(path.parent, path.name.removeprefix(WHITEOUT))
         elif not (member.ischr() or member.isblk()):
             _replace(path, member)
             archive.extract(member, "/", numeric_owner=True)
@@ -119,6 +182,14 @@ def _extract(archive: tarfile.TarFile) -> None:
     for path, modified in reversed(directories):  # extracting files has changed their times
         with contextlib.suppress(FileNotFoundError):
             os.utime(path, (modified, modified))
+
+
+def _hide(parent: PurePosixPath, name: str) -> None:
+    """Hide a file of lower layers."""
+    if name in {"", ".", ".."}:
+        raise LayerError(f"{WHITEOUT}{name} hides no file")
+    Path(parent).mkdir(parents=True, exist_ok=True)
+    os.mknod(parent / name, stat.S_IFCHR, os.makedev(0, 0))
 
 
 def _replace(path: PurePosixPath, member: tarfile.TarInfo) -> None:

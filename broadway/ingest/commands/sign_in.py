@@ -7,7 +7,7 @@ from secrets import token_hex, token_urlsafe
 from typing import Protocol
 
 from broadway.domain.access import AccessToken, Kind, Principal, SecretPrefix, TokenKind, is_secret
-from broadway.domain.page_session import NOTED_AFTER, PageSession, session_of
+from broadway.domain.page_session import NOTED_AFTER, PageRole, PageSession, session_of
 from broadway.ingest.commands.links import PersonalLinks
 from broadway.ingest.commands.tokens import TokensBySecret
 
@@ -52,12 +52,16 @@ class TokensById(TokensBySecret, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """An accepted credential: its principal, the courses, words for it, and its public id if it was handed out."""
+    """An accepted credential: its principal, the courses, words for it, and its public id if it was handed out.
+
+    ``roles`` are those between which the person may change.
+    """
 
     principal: Principal
     courses: tuple[str, ...]
     words: str
     origin: str = ""
+    roles: tuple[PageRole, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,7 @@ class SignIn:
             created_by=credential.words,
             origin=credential.origin,
             now=now,
+            roles=credential.roles,
         )
         await self.sessions.add(session)
         return SignedIn(session, secret)
@@ -139,6 +144,18 @@ class SignIn:
     async def end_other(self, viewer: PageSession, identity: str) -> bool:
         """End one of the sessions that a person may end; return False if there is no such session."""
         found = next((each for each in await self.listed(viewer) if each.id == identity), None)
+        if found is None:
+            return False
+        await self.end(found)
+        return True
+
+    async def of_course(self, course: str, *, limit: int) -> list[PageSession]:
+        """Return the latest open sessions of a course, of its staff and its students."""
+        return await self.sessions.open(None, (course,), "", self.now(), limit=limit)
+
+    async def end_of_course(self, course: str, identity: str) -> bool:
+        """End one of the listed sessions of a course; return False if there is no such session."""
+        found = next((each for each in await self.of_course(course, limit=MOST_LISTED) if each.id == identity), None)
         if found is None:
             return False
         await self.end(found)

@@ -17,6 +17,7 @@ from broadway.runtime.metrics import Limit
 from broadway.settings.http import HttpSettings, Network, networks
 
 SIGN_INS = 5  # wrong tokens of an address in the form for signing in, in a minute
+EXCHANGES = 60  # refused answers of a provider from one address in a minute
 BURST = 10  # seconds whose requests may come at once
 MOST_KEYS = 10_000  # addresses or tokens to remember; the least recently seen are forgotten
 REPEATED = 0.2  # of a failure, for a wrong token that has been counted already
@@ -183,6 +184,7 @@ class ClientLimits:
     tokens: Rates
     failures: Rates
     sign_ins: Rates = field(default_factory=lambda: Rates(SIGN_INS / 60, SIGN_INS))
+    exchanges: Rates = field(default_factory=lambda: Rates(EXCHANGES / 60, EXCHANGES))
     known: Digests = field(default_factory=Digests)  # tokens that were valid at an earlier use
     wrong: Digests = field(default_factory=Digests)  # tokens, each with the course that refused it
     _places: dict[Any, Held] = field(default_factory=dict)  # by connection

@@ -23,6 +23,7 @@ OPERATORS_REFUSED = (
     "requests of operators are refused: give the API an operators' token, "
     "--operator-token or BROADWAY_OPERATOR_TOKEN (another one than the cluster token)"
 )
+_WATCHING = {Kind.OPERATOR, Kind.METRICS}
 _OF_COURSES = frozenset({Kind.COURSE, Kind.QUERY})
 # A course that does not exist takes as long to compare as one that does.
 _NO_COURSE = Course(id="none", tokens=("none", "none"), query_tokens=("none",))
@@ -65,6 +66,7 @@ class Authenticator:
     graders: GradersBySecret
     admission: Admission
     operator_token: str | None = field(repr=False)
+    metrics_token: str | None = field(default=None, repr=False)
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     async def admit(self, request: Request, rights: Rights) -> Access:
@@ -92,7 +94,7 @@ class Authenticator:
             found = await self._in_course(token, course)
         access = next((each for each in found if each.principal.kind in rights.kinds), None)
         if access is None:
-            is_closed = self.operator_token is None and rights.kinds == {Kind.OPERATOR}
+            is_closed = self.operator_token is None and Kind.OPERATOR in rights.kinds <= _WATCHING
             raise Refused(401, OPERATORS_REFUSED if is_closed else INVALID)
         if course_id is not None and not access.courses:
             raise Refused(404, "there is no such course")
@@ -141,6 +143,8 @@ class Authenticator:
         found = []
         if self.operator_token is not None and same_secret(token, self.operator_token):
             found.append(Principal(Kind.OPERATOR, "operator"))
+        if self.metrics_token is not None and same_secret(token, self.metrics_token):
+            found.append(Principal(Kind.METRICS, "metrics"))
         if same_secret(token, self.admission.cluster_token):
             found.append(Principal(Kind.JOIN, "cluster token"))
         if is_handed_out(token):

@@ -32,6 +32,8 @@ from broadway.ingest.commands.join_tokens import NoTokenError
 from broadway.ingest.commands.limits import InvalidEnvError, NoConfigError, QuotaError, RejectedError
 from broadway.ingest.commands.regrade import RegradeMovedError
 from broadway.ingest.commands.regrade_plan import NothingToRegradeError
+from broadway.ingest.commands.retention import PassOrderedError
+from broadway.ingest.commands.retry_letters import NoJobsError, NoLetterError
 from broadway.ingest.commands.start import NoAssignmentError, NotInRosterError
 from broadway.ingest.commands.submit import KeyReusedError
 from broadway.ingest.commands.tokens import NoStudentError, TokenLimitError
@@ -65,6 +67,8 @@ _REFUSALS: Mapping[type[Exception], int] = {
     OrderError: 409,
     NoConfigError: 409,
     NoGraderError: 404,
+    NoLetterError: 404,
+    NoJobsError: 409,
     CredentialError: 401,
     AdmissionError: 403,
     RevokedError: 403,
@@ -90,6 +94,7 @@ _REFUSALS: Mapping[type[Exception], int] = {
     ImportRefusedError: 409,
     EndpointError: 400,
     CallbackStateError: 409,
+    PassOrderedError: 409,
 }
 _UNCHANGED = (
     *_REFUSALS,

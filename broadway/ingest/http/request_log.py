@@ -2,6 +2,7 @@
 
 import re
 import time
+from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 
 import structlog
@@ -9,7 +10,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from broadway.domain import trace
-from broadway.runtime import metrics
+from broadway.domain.spans import Span
+from broadway.runtime import metrics, tracing
 
 log = structlog.get_logger(__name__)
 
@@ -17,6 +19,7 @@ NO_ROUTE = "none"
 OTHER = "other"
 REQUEST_ID = "X-Request-Id"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_CHANGING = _METHODS - {"GET", "HEAD", "OPTIONS"}
 _UNANSWERED = 500  # counted for an error that has no answer yet when it passes this middleware
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -39,12 +42,15 @@ class RequestLog:
         headers = Headers(scope=scope)
         request_id = headers.get(REQUEST_ID, "")
         request_id = request_id if _SANE.fullmatch(request_id) else token_hex(8)
-        traceparent = trace.accepted(headers.get(trace.HEADER)) or trace.begun()
+        received = trace.accepted(headers.get(trace.HEADER))
+        traceparent = received or trace.begun()
+        if received and tracing.is_on():  # what the request starts is a part of its own span
+            traceparent = trace.continued(received)
         scope.setdefault("state", {})["traceparent"] = traceparent
         with structlog.contextvars.bound_contextvars(request=request_id, **trace.log_ids(traceparent)):
-            await self._watch(scope, receive, send, request_id)
+            await self._watch(scope, receive, send, request_id, received)
 
-    async def _watch(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+    async def _watch(self, scope: Scope, receive: Receive, send: Send, request_id: str, received: str | None) -> None:
         started, status, seconds = time.perf_counter(), _UNANSWERED, None
 
         async def watched(message: Message) -> None:
@@ -57,7 +63,28 @@ class RequestLog:
         try:
             await self._app(scope, receive, watched)
         finally:
-            _record(scope, status, time.perf_counter() - started if seconds is None else seconds)
+            seconds = time.perf_counter() - started if seconds is None else seconds
+            _record(scope, status, seconds)
+            if tracing.is_on() and scope["method"] in _CHANGING:
+                tracing.export([_span(scope, status, seconds, received)])
+
+
+def _span(scope: Scope, status: int, seconds: float, received: str | None) -> Span:
+    """Return the span of a request that has been answered just now."""
+    trace_id, span_id = trace.ids_of(scope["state"]["traceparent"])
+    parent = trace.ids_of(received)[1] if received else ""
+    route, end = scope["route"].path_format if "route" in scope else NO_ROUTE, datetime.now(UTC)
+    return Span(
+        trace_id,
+        span_id,
+        parent,
+        f"{scope['method']} {route}",
+        end - timedelta(seconds=seconds),
+        end,
+        {"http.request.method": scope["method"], "http.route": route, "http.response.status_code": status},
+        error=f"status {status}" if status >= _UNANSWERED else "",
+        is_request=True,
+    )
 
 
 def _record(scope: Scope, status: int, seconds: float) -> None:

@@ -29,6 +29,7 @@ class Auth(StrEnum):
     OPERATOR = "operatorToken"
     JOIN = "joinToken"
     GRADER = "graderSecret"
+    METRICS = "metricsToken"
     SIGNATURE = "signature"
     ANYBODY = "anybody"
 
@@ -40,12 +41,13 @@ KINDS = {
     Auth.OPERATOR: Kind.OPERATOR,
     Auth.JOIN: Kind.JOIN,
     Auth.GRADER: Kind.GRADER,
+    Auth.METRICS: Kind.METRICS,
 }
 STAFF = (Auth.COURSE,)
 READERS = (Auth.COURSE, Auth.QUERY)
 ALL_TOKENS = tuple(KINDS)
 FOR_GRADERS = frozenset({Auth.JOIN, Auth.GRADER})
-_OF_READS = frozenset({Auth.COURSE, Auth.QUERY, Auth.STUDENT, Auth.OPERATOR})
+_OF_READS = frozenset({Auth.COURSE, Auth.QUERY, Auth.STUDENT, Auth.OPERATOR, Auth.METRICS})
 PEOPLE = frozenset({Kind.COURSE, Kind.QUERY, Kind.STUDENT, Kind.OPERATOR})
 UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 OPEN = frozenset({Auth.SIGNATURE, Auth.ANYBODY})  # the endpoint demands no token

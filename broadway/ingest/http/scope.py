@@ -16,6 +16,7 @@ from broadway.ingest.http.auth import course_of, grader_of, principal_of
 from broadway.ingest.http.deps import Deps
 from broadway.lifecycle.orders import RUN_NOT_FOUND
 
+NOT_FOUND = 404
 JOB_NOT_FOUND = "grading job with the given ID not found"
 LOG_NOT_FOUND = "grading job with the given ID not found or has not finished"
 HOOK_NOT_FOUND = "this course has no such hook"
@@ -31,7 +32,7 @@ async def own_run(request: Request, deps: Deps, *, missing: int = 400) -> Run:
     """
     run = await deps.reads.runs.summary(course_of(request).id, request.path_params["run_id"])
     if run is None:
-        raise Refused(missing, RUN_NOT_FOUND)
+        raise Refused(missing, await missing_text(request, deps, request.path_params["run_id"], RUN_NOT_FOUND, missing))
     return run
 
 
@@ -44,8 +45,17 @@ async def own_job(request: Request, deps: Deps, *, otherwise: str = JOB_NOT_FOUN
     job = await deps.reads.jobs.one(course_of(request).id, request.path_params["job_id"])
     is_student = principal_of(request).kind is Kind.STUDENT
     if job is None or (is_student and not await deps.reads.regrades.is_published(job)):
-        raise Refused(missing, otherwise)
+        raise Refused(missing, await missing_text(request, deps, request.path_params["job_id"], otherwise, missing))
     return job
+
+
+async def missing_text(request: Request, deps: Deps, identity: str, otherwise: str, missing: int = 404) -> str:
+    """Return the text about a missing run, job or submission: when it was removed, if that is known.
+
+    v1, whose answers have the status 400, has the original's texts.
+    """
+    noted = await deps.reads.removed.noted(identity, course_of(request).id) if missing == NOT_FOUND else None
+    return noted.text if noted else otherwise
 
 
 async def own_hook(request: Request, deps: Deps) -> Hook:

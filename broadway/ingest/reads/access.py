@@ -43,13 +43,18 @@ class AuditReads:
         course: str | None,
         name: str | None = None,
         operation: str | None = None,
+        paths: Sequence[str] = (),
         after: str | None,
         limit: int,
     ) -> Slice[AuditRecord]:
         """Return a page of the records, latest first; only those that have the given values.
 
+        With ``paths``, only those whose object is one of them, or goes on from one.
+
         Raises:
             CursorError: ``after`` is not a cursor.
         """
-        found = await self.records.latest(course=course, name=name, operation=operation, before=after, limit=limit + 1)
+        found = await self.records.latest(
+            course=course, name=name, operation=operation, paths=paths, before=after, limit=limit + 1
+        )
         return sliced(found, limit, lambda record: cursor(record.at, record.id))

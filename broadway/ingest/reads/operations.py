@@ -51,6 +51,7 @@ class Operations:
     pools: Sequence[PoolLoad]
     graders: Sequence[Grader]
     letters: Sequence[Letter]
+    courses: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class OperationReads:
         names = {"default", *(each.pool for each in graders if each.alive), *(each.pool for each in courses)}
         pools = [_load(name, await self.jobs.count_in_pool(name), graders) for name in sorted(names)]
         shown = sorted(graders, key=lambda each: (not each.alive, each.pool, each.id))[:MOST_GRADERS]
-        return Operations(pools, shown, await self.letters.latest(MOST_LETTERS))
+        return Operations(pools, shown, await self.letters.latest(MOST_LETTERS), len(courses))
 
 
 def _load(name: str, waiting: int, graders: Sequence[Grader]) -> PoolLoad:

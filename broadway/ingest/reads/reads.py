@@ -16,13 +16,14 @@ from broadway.ingest.reads.job_files import JobFilesReads
 from broadway.ingest.reads.jobs import JobReads
 from broadway.ingest.reads.members import MemberReads
 from broadway.ingest.reads.operations import OperationReads
+from broadway.ingest.reads.pools import PoolLoads
 from broadway.ingest.reads.progress import ProgressReads
 from broadway.ingest.reads.regrades import RegradeReads
 from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.run_tables import RunTables
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.standings import StandingReads
-from broadway.ingest.reads.stores import IdQueries
+from broadway.ingest.reads.stores import IdQueries, RemovedQueries
 from broadway.ingest.reads.submissions import SubmissionReads
 from broadway.ingest.reads.waiting import WaitingReads
 
@@ -53,5 +54,7 @@ class Reads:
     artifacts: ArtifactReads
     sheets: GradeSheets
     operations: OperationReads
+    pools: PoolLoads
     class_jobs: ClassJobs
     ids: IdQueries
+    removed: RemovedQueries

@@ -1,6 +1,7 @@
 """The queries on stored data that reads need."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
 from broadway.domain.access import AccessToken, TokenKind
@@ -11,6 +12,7 @@ from broadway.domain.grader import Grader
 from broadway.domain.job import Job
 from broadway.domain.originals import StageReport
 from broadway.domain.result import JobLog
+from broadway.domain.retention import Removed
 from broadway.domain.run import Run
 from broadway.domain.webhook import Delivery, DeliveryState, Hook
 from broadway.lifecycle.stores import (
@@ -105,6 +107,16 @@ class IdQueries(Protocol):
         """Return the ids of a course's jobs that begin with ``prefix``."""
 
 
+class RemovedQueries(Protocol):
+    """Queries on what retention has removed."""
+
+    async def noted(self, identity: str, course: str) -> Removed | None:
+        """Return the note of a removed run, of the run of a removed job, or of a removed submission of a course."""
+
+    async def log_removed_at(self, job_id: str, generation: int) -> datetime | None:
+        """Return the time at which the log of a job was removed, or None."""
+
+
 class LogQueries(Protocol):
     """Queries on logs."""
 
@@ -162,9 +174,16 @@ class AuditQueries(Protocol):
     """Queries on the audit log."""
 
     async def latest(
-        self, *, course: str | None, name: str | None, operation: str | None, before: str | None, limit: int
+        self,
+        *,
+        course: str | None,
+        name: str | None,
+        operation: str | None,
+        paths: Sequence[str] = (),
+        before: str | None,
+        limit: int,
     ) -> list[AuditRecord]:
-        """Return records, latest first; only those that have the given values.
+        """Return records, latest first; only those that have the given values, and whose objects begin with a path.
 
         Raises:
             CursorError: ``before`` is not a cursor.

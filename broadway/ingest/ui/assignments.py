@@ -21,6 +21,7 @@ from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, Load, nothing, takes
 from broadway.ingest.reads.assignments import AssignmentDetail
 from broadway.ingest.reads.extensions import StoredExtension
+from broadway.ingest.ui.beside import actions_on
 from broadway.ingest.ui.endpoint import NOTHING_HERE, redirected, visitor
 from broadway.ingest.ui.forms import form_of, number_in
 from broadway.ingest.ui.grades import key_in
@@ -90,7 +91,8 @@ async def show(request: Request, deps: Deps) -> Response:
         extensions_left=max(0, len(found.items) - EXTENSIONS),
         runs=[(run, status_of_run(run)) for run in runs.items],
     )
-    return page(request, "assignment.html", view=view, course=course, key=token_hex(8))
+    actions = await actions_on(deps, course, "assignment", name)
+    return page(request, "assignment.html", view=view, course=course, key=token_hex(8), actions=actions)
 
 
 @takes(Auth.COURSE, before=nothing, operation="ui.startRun")

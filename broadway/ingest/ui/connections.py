@@ -1,12 +1,14 @@
 """`/ui/c/…/connections`: hooks and endpoints for callbacks with their deliveries, which can be repeated."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broadway.domain.callback import KEPT_DAYS
 from broadway.domain.callback_delivery import CallbackState, Endpoint
 from broadway.domain.callback_delivery import Delivery as Sent
 from broadway.domain.pages import CursorError
@@ -17,11 +19,14 @@ from broadway.ingest.http.auth import course_of
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, nothing, takes
 from broadway.ingest.http.scope import own_delivery, own_hook
+from broadway.ingest.ui.beside import actions_on
 from broadway.ingest.ui.endpoint import NOTHING_HERE, redirected
-from broadway.ingest.ui.forms import form_of
+from broadway.ingest.ui.forms import form_of, number_in
 from broadway.ingest.ui.templating import page
+from broadway.runtime.clock import now
 
 ROWS = 50  # on one page
+SLACK = timedelta(minutes=1)  # between this moment and the check of the oldest time
 RECEIVED = {
     DeliveryState.RECEIVED: StatusLine(Tone.WAITING, "not decided yet"),
     DeliveryState.ACCEPTED: StatusLine(Tone.GOOD, "accepted"),
@@ -83,7 +88,15 @@ async def show_hook(request: Request, deps: Deps) -> Response:
         found = await deps.reads.hooks.latest(hook, after=None, limit=ROWS, state=state)
     shown = [(each, RECEIVED[each.state]) for each in found.items]
     return page(
-        request, "hook.html", course=hook.course, hook=hook, shown=shown, next=found.next, state=state, words=RECEIVED
+        request,
+        "hook.html",
+        course=hook.course,
+        hook=hook,
+        shown=shown,
+        next=found.next,
+        state=state,
+        words=RECEIVED,
+        actions=await actions_on(deps, hook.course, "hook", hook.name),
     )
 
 
@@ -129,6 +142,8 @@ async def show_callback(request: Request, deps: Deps) -> Response:
         next=found.next,
         state=state,
         words=SENT,
+        days=KEPT_DAYS,
+        actions=await actions_on(deps, endpoint.course, "callback", endpoint.name),
     )
 
 
@@ -139,6 +154,23 @@ async def ping(request: Request, deps: Deps) -> Response:
     await form_of(request)
     await deps.callbacks.ping(endpoint)
     return _back(endpoint)
+
+
+async def _before_all(request: Request, deps: Deps) -> Any:
+    """Return the state of the endpoint."""
+    endpoint = await _own_endpoint(request, deps)
+    return {"name": endpoint.name, "disabled": endpoint.disabled, "failing_since": endpoint.failing_since}
+
+
+@takes(Auth.COURSE, before=_before_all, operation="ui.replayCallbacks")
+async def replay_failed(request: Request, deps: Deps) -> Response:
+    """Send all failed and missed deliveries of some days again; a repetition finds no further one."""
+    endpoint, form = await _own_endpoint(request, deps), await form_of(request)
+    days = number_in(form.get("days", "").strip() or str(KEPT_DAYS))
+    if days is None or not 1 <= days <= KEPT_DAYS:
+        raise Refused(422, f"days: expected a number from 1 to {KEPT_DAYS}, for which events are kept")
+    await deps.callbacks.replay_since(endpoint, now() - timedelta(days=days) + SLACK)
+    return redirected(f"/ui/c/{endpoint.course}/callbacks/{endpoint.name}?state=pending")
 
 
 async def _own_sent(request: Request, deps: Deps) -> tuple[Endpoint, Sent]:

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from broadway.domain.access import ANYONE
+from broadway.domain.access import ANYONE, Kind
 from broadway.domain.page_session import PageSession
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auditing import audited
@@ -21,6 +21,7 @@ from broadway.ingest.http.deps import Deps, Handler
 from broadway.ingest.http.errors import RETRY_AFTER, answer_to
 from broadway.ingest.http.places import in_place
 from broadway.ingest.http.rights import PEOPLE, UNSAFE, Load, Rights, rights_of, unchanged
+from broadway.ingest.ui.refused_forms import RefusedForm
 from broadway.ingest.ui.security import LINKS, demand_own_origin, secret_of
 from broadway.ingest.ui.templating import keep_session, page, session_in
 
@@ -133,7 +134,9 @@ class _Endpoint:
         wanted = request.path_params.get("course")
         if wanted is None:
             return Access(session.principal())
-        course = await self.deps.authenticator.recent_courses.get(wanted) if session.admits_to(wanted) else None
+        # A page of a course that takes operators takes them for every course.
+        is_admitted = session.kind is Kind.OPERATOR or session.admits_to(wanted)
+        course = await self.deps.authenticator.recent_courses.get(wanted) if is_admitted else None
         if course is None:
             raise Refused(404, NOTHING_HERE)
         return Access(session.principal(course.id), (course,))
@@ -164,6 +167,8 @@ def unavailable(request: Request) -> Response:
 
 async def refusal(request: Request, error: Exception) -> Response:
     """Return a page for an error: its status and its words are those that the API would answer."""
+    if isinstance(error, RefusedForm):
+        return error.answer
     masked = Request({**request.scope, "path": LINKS}) if request.url.path.startswith(LINKS) else request
     answer = await answer_to(masked, error)
     detail = str(json.loads(bytes(answer.body)).get("detail", ""))

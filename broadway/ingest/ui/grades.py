@@ -17,6 +17,7 @@ from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, Load, takes
 from broadway.ingest.reads.grade_rows import GradeFilter, GradeRows, Sort, grade_rows
 from broadway.ingest.reads.grades import Book
+from broadway.ingest.ui.beside import actions_on
 from broadway.ingest.ui.endpoint import NOTHING_HERE, redirected, visitor
 from broadway.ingest.ui.forms import form_of, number_in
 from broadway.ingest.ui.templating import page
@@ -121,7 +122,8 @@ async def show(request: Request, deps: Deps) -> Response:
     others = published.entries if published and number is None else None
     rows = await beside(len(found.entries), grade_rows, found.entries, others, wanted)
     view = GradePage(place, found, pointer, rows, wanted, number)
-    return page(request, "grades.html", view=view, place=place, course=place.course, key=token_hex(8))
+    actions = await actions_on(deps, place.course, "grades", place.assignment)
+    return page(request, "grades.html", view=view, place=place, course=place.course, key=token_hex(8), actions=actions)
 
 
 @takes(Auth.COURSE)

@@ -137,7 +137,8 @@ async def own_job(request: Request, deps: Deps) -> Own:
     session = visitor(request)
     found = await deps.reads.jobs.in_courses(session.courses, request.path_params["job"])
     if found is None:
-        raise Refused(404, NOTHING_HERE)
+        notes = [await deps.reads.removed.noted(request.path_params["job"], each) for each in session.courses]
+        raise Refused(404, next((note.text for note in notes if note), NOTHING_HERE))
     course_id, job = found
     course = await deps.authenticator.recent_courses.get(course_id)
     if course is None:

@@ -7,10 +7,12 @@ from starlette.responses import Response
 
 from broadway.domain.run import NothingToDoError
 from broadway.domain.submission import Submission, submission_of
+from broadway.domain.visibility import Role
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.downloads import SAFE, stored_file, streamed
 from broadway.ingest.http.rights import Auth, takes
+from broadway.ingest.ui.beside import actions_on
 from broadway.ingest.ui.endpoint import redirected
 from broadway.ingest.ui.forms import form_of
 from broadway.ingest.ui.job_page import Own, artifacts_of, attempt_of, lines_of, own_job, page_of, report_of
@@ -23,8 +25,10 @@ READERS = (Auth.COURSE, Auth.STUDENT)
 @takes(*READERS)
 async def show(request: Request, deps: Deps) -> Response:
     """Show a job: its status, its tests, its log, its files and its attempts."""
-    found = await page_of(request, deps, await own_job(request, deps))
-    return page(request, "job.html", view=found)
+    own = await own_job(request, deps)
+    found = await page_of(request, deps, own)
+    actions = await actions_on(deps, own.course, "job", own.job.id) if own.role is Role.STAFF else None
+    return page(request, "job.html", view=found, actions=actions)
 
 
 @takes(*READERS)

@@ -11,6 +11,7 @@ from broadway.domain.grader import MAX_SLOTS, GraderMode
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, Load, takes
+from broadway.ingest.ui.beside import actions_on
 from broadway.ingest.ui.endpoint import NOTHING_HERE, redirected
 from broadway.ingest.ui.forms import form_of
 from broadway.ingest.ui.live import Parts, Stream
@@ -29,7 +30,8 @@ async def _values(deps: Deps) -> dict[str, Any]:
 @takes(Auth.OPERATOR)
 async def show(request: Request, deps: Deps) -> Response:
     """Show the state of the deployment."""
-    return page(request, "ops.html", **await _values(deps))
+    actions = await actions_on(deps, None, "graders")
+    return page(request, "ops.html", actions=actions, **await _values(deps))
 
 
 @takes(Auth.OPERATOR)

@@ -23,6 +23,7 @@ from broadway.ingest.http.bodies import check
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, Load, nothing, takes, unchanged
 from broadway.ingest.reads.regrades import Progress
+from broadway.ingest.ui.beside import actions_on
 from broadway.ingest.ui.endpoint import NOTHING_HERE, redirected, visitor
 from broadway.ingest.ui.forms import form_of, lists_of, number_in
 from broadway.ingest.ui.grades import MAX_FORM, key_in
@@ -146,7 +147,9 @@ async def page_of(request: Request, deps: Deps) -> RegradePage:
 @takes(Auth.COURSE, load=Load.LARGE)
 async def show(request: Request, deps: Deps) -> Response:
     """Show a regrade: its progress, then the difference that it makes."""
-    return page(request, "regrade.html", view=await page_of(request, deps), key=token_hex(8))
+    view, name = await page_of(request, deps), request.path_params["regrade"]
+    actions = await actions_on(deps, course_of(request).id, "regrade", name)
+    return page(request, "regrade.html", view=view, key=token_hex(8), actions=actions)
 
 
 @takes(Auth.COURSE, load=Load.LARGE)

@@ -10,6 +10,7 @@ from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.deps import Deps, Handler
 from broadway.ingest.http.rights import Auth, takes
 from broadway.ingest.ui import (
+    all_courses,
     assignments,
     audit,
     connections,
@@ -18,6 +19,8 @@ from broadway.ingest.ui import (
     jobs,
     live,
     logs,
+    new_assignments,
+    openid,
     operators,
     regrades,
     runs,
@@ -26,6 +29,7 @@ from broadway.ingest.ui import (
     statics,
     student_grade,
     students,
+    tokens,
 )
 from broadway.ingest.ui.endpoint import NOTHING_HERE, page_route
 
@@ -53,6 +57,9 @@ async def nowhere(_: Request, __: Deps) -> Response:
 PAGES: Mapping[str, Mapping[str, Handler]] = {
     "/ui": {"GET": courses.home},
     "/ui/sign-in": {"GET": sign_in.show, "POST": sign_in.begin},
+    "/ui/openid": {"GET": openid.begin},
+    "/ui/openid/back": {"GET": openid.finish},
+    "/ui/roles": {"GET": openid.list_roles, "POST": openid.change_role},
     "/ui/sign-out": {"POST": sign_in.end},
     "/ui/sessions": {"GET": sign_in.list_sessions},
     "/ui/sessions/{session:id}/end": {"POST": sign_in.end_session},
@@ -68,11 +75,16 @@ PAGES: Mapping[str, Mapping[str, Handler]] = {
     f"{_JOB}/artifacts/{{path:path}}": {"GET": jobs.download_artifact},
     f"{_JOB}/rerun": {"POST": jobs.rerun},
     _COURSE: {"GET": courses.show},
+    f"{_COURSE}/new": {"GET": new_assignments.show, "POST": new_assignments.add},
+    f"{_COURSE}/tokens": {"GET": tokens.show, "POST": tokens.add},
+    f"{_COURSE}/tokens/{{token:id}}/revoke": {"POST": tokens.revoke},
+    f"{_COURSE}/tokens/sessions/{{session:id}}/end": {"POST": tokens.end_session},
     _RUN: {"GET": runs.show},
     f"{_RUN}/live": {"GET": live.of_run},
     f"{_RUN}/rerun": {"POST": runs.rerun},
     f"{_RUN}/cancel": {"POST": runs.cancel},
     _ASSIGNMENT: {"GET": assignments.show},
+    f"{_ASSIGNMENT}/roster": {"GET": new_assignments.show_roster, "POST": new_assignments.put_roster},
     f"{_ASSIGNMENT}/start": {"POST": assignments.start},
     f"{_ASSIGNMENT}/extensions": {"POST": assignments.extend},
     f"{_ASSIGNMENT}/extensions/withdraw": {"POST": assignments.withdraw},
@@ -98,10 +110,13 @@ PAGES: Mapping[str, Mapping[str, Handler]] = {
     f"{_COURSE}/hooks/{{hook:id}}/{{delivery:id}}/again": {"POST": connections.redeliver},
     f"{_COURSE}/callbacks/{{callback:id}}": {"GET": connections.show_callback},
     f"{_COURSE}/callbacks/{{callback:id}}/ping": {"POST": connections.ping},
+    f"{_COURSE}/callbacks/{{callback:id}}/replay": {"POST": connections.replay_failed},
     f"{_COURSE}/callbacks/{{callback:id}}/{{delivery:id}}/again": {"POST": connections.replay},
     _STUDENT: {"GET": students.home_for_staff},
     f"{_STUDENT}/a/{{assignment:id}}": {"GET": students.assignment_for_staff},
     "/ui/ops": {"GET": operators.show},
+    "/ui/ops/audit": {"GET": audit.show_all},
+    "/ui/ops/courses": {"GET": all_courses.show, "POST": all_courses.add},
     "/ui/ops/live": {"GET": operators.live},
     "/ui/ops/graders/{grader:id}/{order:id}": {"POST": operators.order},
     "/ui/ops/dead/{letter}": {"POST": operators.discard},

@@ -19,6 +19,7 @@ from broadway.ingest.http.rights import Auth, Load, takes
 from broadway.ingest.http.scope import own_run
 from broadway.ingest.reads.run_filters import Filter, Sort, Summary, rows_of, summary_of, words_of_filter
 from broadway.ingest.reads.run_tables import RunRow, RunTable
+from broadway.ingest.ui.beside import actions_on
 from broadway.ingest.ui.charts import columns, count_bars
 from broadway.ingest.ui.endpoint import NOTHING_HERE, redirected
 from broadway.ingest.ui.forms import form_of
@@ -128,7 +129,9 @@ def status_of_run(run: Run, progress: RunProgress | None = None) -> StatusLine:
 @takes(Auth.COURSE, load=Load.SHARED)
 async def show(request: Request, deps: Deps) -> Response:
     """Show a run."""
-    return page(request, "run.html", view=await page_of(request, deps), course=course_of(request).id)
+    course, view = course_of(request).id, await page_of(request, deps)
+    actions = await actions_on(deps, course, "run", request.path_params["run_id"], shared=True)
+    return page(request, "run.html", view=view, course=course, actions=actions)
 
 
 async def _before(request: Request, deps: Deps) -> Any:

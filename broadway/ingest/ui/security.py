@@ -23,6 +23,8 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+ATTEMPT = "-openid"  # behind the name of the session's cookie
+ATTEMPT_SECONDS = 900
 LINKS = "/s/"  # the beginning of personal links
 FOREIGN = "this form was sent from another site; open the page here and send it again"
 NEEDS_TLS = (
@@ -106,6 +108,40 @@ def give_cookie(request: Request, answer: Response, secret: str) -> None:
     channel = channel_of(request)
     demand_channel(channel)
     answer.set_cookie(channel.value, secret, path="/", secure=channel is Channel.SECURE, httponly=True, samesite="lax")
+
+
+def attempt_in(request: Request) -> str:
+    """Return the secret of a sign-in at a provider that this browser has begun; empty without one."""
+    name = channel_of(request).value
+    return request.cookies.get(f"{name}{ATTEMPT}", "") if name else ""
+
+
+def give_attempt(request: Request, answer: Response, secret: str) -> None:
+    """Keep the secret of a sign-in at a provider in the browser, for the time that signing in takes.
+
+    Raises:
+        Refused: 403, it would cross the network as plain text.
+    """
+    channel = channel_of(request)
+    demand_channel(channel)
+    # "lax": the provider sends the browser back, from another site.
+    answer.set_cookie(
+        f"{channel.value}{ATTEMPT}",
+        secret,
+        max_age=ATTEMPT_SECONDS,
+        path="/",
+        secure=channel is Channel.SECURE,
+        httponly=True,
+        samesite="lax",
+    )
+
+
+def take_attempt(request: Request, answer: Response) -> None:
+    """Remove the secret of a sign-in at a provider: it is good for one answer."""
+    channel = channel_of(request)
+    if channel is not Channel.OPEN:
+        name, is_secure = f"{channel.value}{ATTEMPT}", channel is Channel.SECURE
+        answer.delete_cookie(name, path="/", secure=is_secure, httponly=True, samesite="lax")
 
 
 def demand_channel(channel: Channel) -> None:

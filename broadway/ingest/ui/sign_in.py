@@ -44,12 +44,12 @@ def safe_path(text: str) -> str:
 
 
 @takes(Auth.ANYBODY)
-async def show(request: Request, _: Deps) -> Response:
+async def show(request: Request, deps: Deps) -> Response:
     """Show the form for signing in."""
-    return _form(request, request.query_params.get("next", ""))
+    return _form(request, deps, request.query_params.get("next", ""))
 
 
-def _form(request: Request, back: str, *, problem: str = "", status: int = 200) -> Response:
+def _form(request: Request, deps: Deps, back: str, *, problem: str = "", status: int = 200) -> Response:
     is_open = channel_of(request) is Channel.OPEN
     return page(
         request,
@@ -58,6 +58,7 @@ def _form(request: Request, back: str, *, problem: str = "", status: int = 200) 
         back=safe_path(back),
         problem=NEEDS_TLS if is_open else problem,
         is_possible=not is_open,
+        openid=deps.openid.label if deps.openid else "",
     )
 
 
@@ -76,9 +77,9 @@ async def begin(request: Request, deps: Deps) -> Response:
     if access is None:
         if is_guessable:
             failures.take(address)
-        return _form(request, back, problem=NOT_A_TOKEN, status=422)
+        return _form(request, deps, back, problem=NOT_A_TOKEN, status=422)
     signed_in = await deps.sign_in.begin(_credential(token, access))
-    return await _welcome(request, deps, signed_in, safe_path(back))
+    return await welcome(request, deps, signed_in, safe_path(back))
 
 
 async def _access(deps: Deps, token: str) -> Access | None:
@@ -114,7 +115,7 @@ async def follow_link(request: Request, deps: Deps) -> Response:
     signed_in = await deps.sign_in.by_link(request.path_params["token"])
     if signed_in is None:
         return _private(message(request, 404, NO_LINK))
-    return _private(await _welcome(request, deps, signed_in, HOME))
+    return _private(await welcome(request, deps, signed_in, HOME))
 
 
 def _private(answer: Response) -> Response:
@@ -123,7 +124,7 @@ def _private(answer: Response) -> Response:
     return answer
 
 
-async def _welcome(request: Request, deps: Deps, signed_in: SignedIn, path: str) -> Response:
+async def welcome(request: Request, deps: Deps, signed_in: SignedIn, path: str) -> Response:
     """Give the cookie of a new session, and end the one before it in this browser."""
     if (earlier := session_in(request)) is not None:
         await deps.sign_in.end(earlier)

@@ -1,20 +1,20 @@
 """`/dead-letters`: messages that no service could handle, for operators."""
 
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broadway.ingest.commands.retry_letters import NO_SUCH_LETTER
 from broadway.ingest.http.answers import CORS, Refused
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth
 from broadway.ingest.v2.openapi import answered, operation, query_of
 from broadway.ingest.v2.views.dead_letters import letter_view
 from broadway.messages.resources.base import MAX_PAGE, Page
-from broadway.messages.resources.dead_letters import LetterView
-
-NO_SUCH_LETTER = "no dead letter of that id is kept"
+from broadway.messages.resources.dead_letters import LetterRetryView, LetterView
 
 
 class Latest(BaseModel):
@@ -56,3 +56,13 @@ async def discard(request: Request, deps: Deps) -> Response:
     if not await deps.store.dead_letters.discard(request.path_params["letter"]):
         raise Refused(404, NO_SUCH_LETTER)
     return Response(status_code=204, headers=CORS)
+
+
+@operation(LetterRetryView, auth=Auth.OPERATOR, operation_id="letters_retry", refusals=[409], before=_before)
+async def retry(request: Request, deps: Deps) -> Response:
+    """Run the jobs again that ended by a dead letter, and remove the letter.
+
+    Jobs that ended otherwise, or run again already, stay as they are, so a repetition changes nothing.
+    """
+    retried = await deps.letter_retries.retry(request.path_params["letter"])
+    return answered(LetterRetryView.model_validate(asdict(retried)))

@@ -154,6 +154,13 @@ async def forget_secret(request: Request, deps: Deps) -> Response:
     return _accepted(await deps.grader_orders.forget_secret(request.path_params["worker_id"]))
 
 
+@operation(None, status=204, auth=Auth.OPERATOR, refusals=[409], before=_before)
+async def forget(request: Request, deps: Deps) -> Response:
+    """Forget a grader that is gone, with its standing order and its secret; its next join is like its first one."""
+    await deps.forgotten_graders.forget(request.path_params["worker_id"])
+    return Response(status_code=204, headers=CORS)
+
+
 @operation(None, status=204, auth=Auth.GRADER, refusals=[403], operation_id="polling_leave")
 async def leave(request: Request, deps: Deps) -> Response:
     """Leave the cluster as a grader; jobs that it still holds start on other graders."""

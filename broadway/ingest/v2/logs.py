@@ -49,7 +49,9 @@ async def describe(request: Request, deps: Deps) -> Response:
     reads = deps.reads.jobs
     kept = await (reads.log(job) if attempt is None else reads.log_of_attempt(job, attempt))
     if kept is None:
-        raise Refused(404, LOG_NOT_FOUND)
+        removed_at = await deps.reads.removed.log_removed_at(job.id, job.generation)
+        text = f"the log of this job was deleted by retention on {removed_at:%Y-%m-%d}" if removed_at else LOG_NOT_FOUND
+        raise Refused(404, text)
     lines, error = log_lines(kept.stdout, kept.streams), kept.stderr
     if _role(request) is Role.STUDENT:
         seen = await _seen(deps, job, attempt, principal_of(request).student or student or "")

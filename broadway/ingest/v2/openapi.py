@@ -156,6 +156,11 @@ _SECURITY = {
         "description": "a join token or the cluster token; after the first join, also the grader's own secret",
     },
     Auth.GRADER.value: {"type": "http", "scheme": "bearer", "description": "the grader's own secret"},
+    Auth.METRICS.value: {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "the token for metrics (`--metrics-token`), for programs that watch and scale",
+    },
     Auth.SIGNATURE.value: {
         "type": "apiKey",
         "in": "header",
@@ -289,6 +294,7 @@ def _tag(path: str) -> str:
 _RESOURCES = frozenset(
     {
         "courses",
+        "retention",
         "assignments",
         "runs",
         "jobs",

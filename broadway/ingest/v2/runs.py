@@ -18,7 +18,7 @@ from broadway.ingest.http.bodies import idempotency_key, read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.representations import CONDITION, answered_from
 from broadway.ingest.http.rights import READERS, Load, nothing
-from broadway.ingest.http.scope import own_run
+from broadway.ingest.http.scope import missing_text, own_run
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
 from broadway.ingest.v2.views.jobs import job_summary
 from broadway.ingest.v2.views.points import points_of
@@ -59,7 +59,7 @@ async def describe(request: Request, deps: Deps) -> Response:
     """Get a run with its phases: their times, and the outcomes of their jobs. `…/jobs` has the jobs themselves."""
     shared = await deps.reads.progress.of_run(course_of(request).id, request.path_params["run_id"])
     if shared is None:
-        raise Refused(404, RUN_NOT_FOUND)
+        raise Refused(404, await missing_text(request, deps, request.path_params["run_id"], RUN_NOT_FOUND))
     return answered_from(request, shared, "v2", _detail, media_type="application/json")
 
 

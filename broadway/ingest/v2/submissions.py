@@ -21,7 +21,7 @@ from broadway.ingest.http.bodies import BodyTooLargeError, idempotency_key
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.downloads import stored_file, streamed
 from broadway.ingest.http.rights import Auth, Load, nothing
-from broadway.ingest.http.scope import may_read
+from broadway.ingest.http.scope import may_read, missing_text
 from broadway.ingest.http.uploads import uploaded
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of
 from broadway.ingest.v2.views.submissions import submission_summary, submission_view
@@ -179,6 +179,8 @@ async def _own(request: Request, deps: Deps) -> Submission:
         Refused: 404.
     """
     submission = await deps.reads.submissions.one(course_of(request).id, request.path_params["submission"])
-    if submission is None or not await may_read(request, deps, submission.assignment, submission.student):
+    if submission is None:
+        raise Refused(404, await missing_text(request, deps, request.path_params["submission"], SUBMISSION_NOT_FOUND))
+    if not await may_read(request, deps, submission.assignment, submission.student):
         raise Refused(404, SUBMISSION_NOT_FOUND)
     return submission

@@ -48,18 +48,56 @@ class JoinTokenRequest(Body):
     valid_for: Annotated[int, Field(ge=1, le=MAX_VALID_FOR, description="seconds")] | None = None
 
 
+class PoolSlotsView(View):
+    """The slots of a pool's live graders."""
+
+    live: int = Field(description="all of them")
+    busy: int = Field(description="those in which a job runs, by the graders' last reports")
+    free: int = Field(description="those without a job, of graders that take jobs")
+    paused: int = Field(description="those of paused graders")
+    draining: int = Field(description="those of graders that drain or are drained")
+
+
+class PoolJobsView(View):
+    """A pool's jobs. Each number is at most 100,000."""
+
+    waiting: int = Field(description="jobs that wait for a start")
+    ready: int | None = Field(
+        description="those of them that any grader can take; null while the broker is unavailable"
+    )
+    running: int
+    oldest_wait: float | None = Field(description="seconds since the first waiting job was queued; null without one")
+    rate: float | None = Field(
+        description="jobs that start in a second, of the last five minutes; null if not known yet"
+    )
+    mean_duration: float | None = Field(description="seconds that recent jobs took; null if there are too few")
+
+
 class PoolView(View):
-    """A pool: its settings, its courses and its graders."""
+    """A pool: its settings, its courses, its graders and its load.
+
+    ``suggested_slots`` is ``jobs.running + ceil(jobs.waiting * min(1, jobs.mean_duration / target))``, with 1 for an
+    unknown duration, and at least ``ceil(jobs.rate * jobs.mean_duration)``. With so many slots every waiting job starts
+    within about ``target`` seconds.
+    """
 
     id: str
     original_graders: bool = Field(
         description="true if it admits graders without a secret, such as the original's, with the cluster token"
     )
-    reason: str = Field(description="the reason for the setting; empty for the default")
+    reason: str | None = Field(
+        description="the reason for the setting; empty for the default, null for the token for metrics"
+    )
     changed_at: datetime | None
     courses: list[str]
-    graders: int
-    without_secret: list[str] = Field(description="ids of its graders that have no secret")
+    graders: int = Field(description="graders that have ever joined")
+    without_secret: list[str] | None = Field(
+        description="ids of its graders that have no secret; null for the token for metrics"
+    )
+    live_graders: int
+    slots: PoolSlotsView
+    jobs: PoolJobsView
+    suggested_slots: int = Field(description="the number of slots with which waiting jobs start within `target`")
 
 
 class PoolList(View):

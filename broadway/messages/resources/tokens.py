@@ -15,7 +15,7 @@ DAYS = Field(default=None, ge=1, le=3650, description="days until the token expi
 class WhoAmI(View):
     """The principal of a token. ``course`` is null unless the token belongs to exactly one course."""
 
-    kind: str = Field(description="staff, query, student, operator, join or grader")
+    kind: str = Field(description="staff, query, student, operator, join, grader or metrics")
     name: str
     course: str | None
     courses: list[str]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from docker.errors import APIError
+from harness import PATIENCE
 from urllib3.exceptions import ReadTimeoutError
 
 from broadway.grader.docker.engine import ENGINE_ERRORS, Client, new_client
@@ -129,7 +130,7 @@ def test_a_refusal_is_the_sdks_error_with_the_engines_words(engine: Engine, clie
 def test_a_connection_that_the_engine_has_closed_is_replaced(engine: Engine, client: Client) -> None:
     engine.hangs_up = True
     client.start("one")
-    assert engine.closed.acquire(timeout=30)
+    assert engine.closed.acquire(timeout=PATIENCE)
     client.start("two")
 
     assert (len(engine.calls), engine.connections) == (2, 2)

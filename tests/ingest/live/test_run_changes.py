@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from harness import PATIENCE
 
 from broadway.domain.job import JobState, Outcome, Phase
 from broadway.domain.progress import JobProgress, RunProgress
@@ -41,7 +42,7 @@ class Progress:
 
 
 async def following(watcher: RunWatcher) -> RunChange:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         change = await watcher.next()
     assert change is not None
     return change
@@ -85,7 +86,7 @@ async def test_a_known_state_is_no_change_in_any_process() -> None:
         progress.finish()
         assert (await following(watcher)).is_over
         known = watcher.known
-    async with RunChanges(progress, interval=0.001).watch("cs1", "r1", known) as watcher, asyncio.timeout(10):
+    async with RunChanges(progress, interval=0.001).watch("cs1", "r1", known) as watcher, asyncio.timeout(PATIENCE):
         assert await watcher.next() is None
 
 

@@ -22,7 +22,7 @@ from broadway.ingest.ui.routes import PAGES
 from broadway.settings.programs import IngestSettings
 
 Visitors = Callable[[str], contextlib.AbstractAsyncContextManager[Visitor]]
-PUBLIC = {"/ui/sign-in", "/s/{token:id}", "/ui/{rest:path}"}
+PUBLIC = {"/ui/sign-in", "/s/{token:id}", "/ui/{rest:path}", "/ui/openid", "/ui/openid/back"}
 REGRADE = token_hex(12)
 FOREIGN = ("expired", "idle", "ended", "nobody")
 
@@ -111,6 +111,7 @@ async def test_a_page_admits_its_declared_sessions_only(
         "regrade": REGRADE if method == "GET" else "0" * 24,
         "adjustment": "0" * 20,
         "token": "bwl_" + "x" * 43,
+        "session": "0" * 24,
     }
     url = re.sub(r"\{(\w+)(?::\w+)?\}", lambda part: parts[part[1]], path)
     kinds = {kind.value for kind in rights_of(handler).kinds}

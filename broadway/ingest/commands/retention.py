@@ -1,0 +1,190 @@
+"""Retention of courses: their rules, the passes that staff order, and the background steps that make all passes."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from secrets import token_hex
+from typing import Any, Protocol
+
+import structlog
+
+from broadway.domain.audit import AuditRecord, described
+from broadway.domain.retention import CourseRules, Pass, Policy, State
+from broadway.ingest.commands.audit import AuditLog
+from broadway.ingest.commands.retention_pass import CoursePass, Old
+from broadway.lifecycle.stores import CourseList, Leases
+from broadway.ports import Retry, StoreError
+from broadway.runtime import metrics
+from broadway.runtime.clock import now
+from broadway.runtime.isolation import isolated
+
+log = structlog.get_logger(__name__)
+
+LEASE = "retention"
+TTL = timedelta(minutes=2)
+INTERVAL = 2.0  # seconds between two checks for ordered passes
+LOOKED_AROUND = 60.0  # seconds between two checks for passes that are due by time
+DEPLOYMENT = ""  # the scope of things without a course
+
+
+class PassOrderedError(Exception):
+    """A pass is ordered already, and has not ended."""
+
+
+class LeaseLostError(Exception):
+    """Another process makes the passes now."""
+
+
+class StoredStates(Protocol):
+    """Stored states of retention by course; an empty course stands for all that has none."""
+
+    async def get(self, course: str) -> State:
+        """Return the state of a course."""
+
+    async def put_rules(self, course: str, rules: CourseRules) -> None:
+        """Replace a course's own rules."""
+
+    async def order(self, course: str, ordered: Pass) -> bool:
+        """Store a pass that is to be made; return False, and change nothing, if another one is ordered."""
+
+    async def end(self, course: str, ended: Pass) -> None:
+        """Store the end of a pass."""
+
+    async def ordered(self) -> list[State]:
+        """Return the states with ordered passes, the earliest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """The requests about retention."""
+
+    states: StoredStates
+    policy: Policy
+
+    async def state(self, course: str) -> State:
+        """Return the state of a course."""
+        return await self.states.get(course)
+
+    def in_force(self, state: State) -> Policy:
+        """Return the rules that are in force for a course."""
+        return self.policy.of_course(state.rules) if state.course else self.policy.of_deployment
+
+    async def put_rules(self, course: str, rules: CourseRules) -> State:
+        """Replace a course's own rules; return its state."""
+        await self.states.put_rules(course, rules)
+        return await self.states.get(course)
+
+    async def order(self, course: str, *, by: str, is_dry: bool) -> Pass:
+        """Order a pass, which the background steps make soon.
+
+        Raises:
+            PassOrderedError: One is ordered already.
+        """
+        ordered = Pass(token_hex(12), is_dry, now(), by)
+        if not await self.states.order(course, ordered):
+            raise PassOrderedError("a pass is under way; `broadway retention show` says when it has ended")
+        return ordered
+
+
+@dataclass(slots=True)
+class RetentionSteps:
+    """Makes the passes of all courses, in one process at a time, which holds the lease."""
+
+    retention: Retention
+    courses: CourseList
+    leases: Leases
+    audit: AuditLog
+    old: Old
+    holder: str
+    between: timedelta
+    _looked_at: datetime | None = None
+
+    async def run(self) -> None:
+        """Make passes as they are ordered, and for each course once in ``between``, until cancelled."""
+        while True:
+            try:
+                await self.step()
+            except (StoreError, Retry, LeaseLostError) as error:
+                log.warning("retention interrupted; it goes on later", reason=str(error))
+            await asyncio.sleep(INTERVAL)
+
+    async def step(self) -> None:
+        """Make the passes that are ordered or due.
+
+        Raises:
+            StoreError: The store is unavailable.
+            LeaseLostError: Another process has taken the lease.
+        """
+        scopes = [state.course for state in await self.retention.states.ordered()]
+        moment = now()
+        if self._looked_at is None or moment - self._looked_at > timedelta(seconds=LOOKED_AROUND):
+            self._looked_at = moment
+            scopes += [DEPLOYMENT, *(course.id for course in await self.courses.all())]
+        is_held = False
+        for scope in dict.fromkeys(scopes):
+            state = await self.retention.states.get(scope)
+            if state.ordered or self._is_due(state, moment):
+                if not is_held and not await self.leases.acquire(LEASE, self.holder, TTL):
+                    return
+                is_held = True
+                with isolated("retention", course=scope):
+                    await self._make(await self.retention.states.get(scope))
+        if is_held:
+            await self.leases.release(LEASE, self.holder)
+
+    def _is_due(self, state: State, moment: datetime) -> bool:
+        ended_at = state.last.ended_at if state.last else None
+        is_over = ended_at is None or moment - ended_at >= self.between
+        return is_over and self.retention.in_force(state).removes
+
+    async def _make(self, state: State) -> None:
+        """Make one pass; one that is not ordered has no name of a person."""
+        moment = now()
+        if state.ordered is None and not self._is_due(state, moment):
+            return
+        ordered = state.ordered or Pass(token_hex(12), is_dry=False, ordered_at=moment)
+        policy = self.retention.in_force(state)
+        course_pass = CoursePass(self.old, state.course, policy, moment, ordered.is_dry, self._turn)
+        counts = await course_pass.make()
+        ended = replace(ordered, ended_at=now(), counts=dict(counts.numbers), kept=counts.kept)
+        if not ended.is_dry:
+            self._note(state.course, ended)
+            if ended.counts:
+                await self.audit.add(_record(state.course, ended, policy), is_urgent=True)
+        await self.retention.states.end(state.course, ended)
+
+    def _note(self, course: str, ended: Pass) -> None:
+        metrics.RETENTION_PASSES.inc()
+        for kind, number in ended.counts.items():
+            metrics.RETENTION_REMOVED.labels(kind).inc(number)
+        if ended.counts:
+            log.info("removed by retention", course=course, **ended.counts)
+
+    async def _turn(self) -> None:
+        """Keep the lease for one more batch, and let other tasks run.
+
+        Raises:
+            LeaseLostError: Another process has it.
+        """
+        if not await self.leases.acquire(LEASE, self.holder, TTL):
+            raise LeaseLostError("another process holds the lease")
+        await asyncio.sleep(0)
+
+
+def _record(course: str, ended: Pass, policy: Policy) -> AuditRecord:
+    after: Mapping[str, Any] = {"removed": dict(ended.counts), "kept": dict(ended.kept), "ordered_by": ended.by}
+    return AuditRecord(
+        id=ended.id,
+        at=ended.ended_at or ended.ordered_at,
+        kind="service",
+        name="retention",
+        address="",
+        operation="retention.pass",
+        object=f"/api/v2/courses/{course}/retention" if course else "/api/v2/retention",
+        course=course or None,
+        status=200,
+        given=described({"rules": asdict(policy)}),
+        before=None,
+        after=described(after),
+    )

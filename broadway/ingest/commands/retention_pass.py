@@ -1,0 +1,287 @@
+"""One pass of retention over a course: its rules, applied in small batches, or counted in a dry run.
+
+Each batch is safe to repeat, so that an interrupted pass is made again from the start: what is gone stays gone.
+"""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol, TypeVar
+
+from broadway.domain.regrade import Part, Regrade
+from broadway.domain.retention import Chosen, Kind, OldJob, OldRun, Policy, Referred, cutoff
+from broadway.lifecycle.retention import OldRuns
+
+BATCH = 50
+MANY = 500  # ids at a time of small documents
+UNUSED_FOR = timedelta(days=1)  # before the bytes of results files are removed
+
+Item = TypeVar("Item")
+Turn = Callable[[], Awaitable[None]]
+
+
+class WorkChoices(Protocol):
+    """The choice of works and runs to remove."""
+
+    async def choose(self, course: str, assignment: str, before: datetime, now: datetime) -> Chosen:
+        """Return the works and runs that ended before a moment and that no grade needs."""
+
+    async def referred(self, course: str, assignment: str) -> Referred:
+        """Return all to which versions of the grade book refer."""
+
+
+class RemovableRuns(OldRuns, Protocol):
+    """Runs and submissions that can be removed."""
+
+    async def remove_runs(self, course: str, runs: Sequence[OldRun], now: datetime) -> list[OldRun]:
+        """Remove runs that have not changed, with all that belongs to them, at most ``BATCH``; return those."""
+
+    async def go_on(self) -> int:
+        """Take on removals of runs that were interrupted, some at a time; return their number."""
+
+    async def remove_submissions(self, course: str, assignment: str, works: Sequence[str], now: datetime) -> int:
+        """Remove submissions, at most ``BATCH``, with their deliveries; return their number."""
+
+    async def remove_logs(self, jobs: Sequence[OldJob], now: datetime) -> int:
+        """Remove the logs of jobs, at most ``BATCH``; return the number of the removed ones."""
+
+    async def count_logs(self, jobs: Sequence[OldJob]) -> int:
+        """Return the number of logs that jobs have, at most ``BATCH`` jobs."""
+
+    async def forget(self, now: datetime) -> None:
+        """Drop notes that have been kept long enough."""
+
+
+class DiscardedRegrades(Protocol):
+    """Discarded regrades with their parts."""
+
+    async def discarded(self, course: str, assignment: str, before: datetime) -> list[Regrade]:
+        """Return regrades that were discarded before a moment and whose jobs have ended; without configs."""
+
+    async def parts(self, regrade: Regrade) -> list[Part]:
+        """Return the parts of a regrade's plans."""
+
+    async def remove_parts(self, regrade: Regrade) -> None:
+        """Remove the parts of a discarded regrade, whose runs are removed."""
+
+
+class OldDeliveries(Protocol):
+    """Deliveries that are decided."""
+
+    async def decided(self, course: str, before: datetime, *, after: str, limit: int) -> list[tuple[str, str | None]]:
+        """Return ids of a course's decided deliveries before a moment, with their runs, by id; not those of uploads."""
+
+    async def remove(self, identities: Sequence[str]) -> int:
+        """Remove decided deliveries; return their number."""
+
+
+class StoredRuns(Protocol):
+    """Runs by id."""
+
+    async def summaries(self, run_ids: Sequence[str]) -> Mapping[str, object]:
+        """Return runs by id; unknown ids are left out."""
+
+
+class EndedTokens(Protocol):
+    """Tokens that are not valid any more."""
+
+    async def ended(self, course: str, before: datetime) -> list[str]:
+        """Return the ids of a course's tokens that were revoked, or expired, before a moment."""
+
+    async def remove(self, identities: Sequence[str]) -> int:
+        """Remove tokens; return their number."""
+
+
+class OldOnes(Protocol):
+    """Documents without a course that grow old."""
+
+    async def old(self, before: datetime, *, limit: int) -> list[str]:
+        """Return the ids of old documents."""
+
+    async def remove_old(self, identities: Sequence[str], before: datetime) -> int:
+        """Remove documents that are still old; return their number."""
+
+
+class AssignmentNames(Protocol):
+    """Names of assignments."""
+
+    async def names(self, course: str) -> list[str]:
+        """Return the names of a course's assignments, sorted."""
+
+
+class Bytes(Protocol):
+    """The counted bytes of submissions."""
+
+    async def recount(self, course: str) -> None:
+        """Correct the number of a course."""
+
+
+class ResultsFiles(Protocol):
+    """The bytes of results files."""
+
+    async def sweep_files(self, before: datetime) -> int:
+        """Remove bytes that have been noted as unused before a moment and that no report has; return their number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Old:
+    """The stores that a pass reads and removes from."""
+
+    assignments: AssignmentNames
+    works: WorkChoices
+    removals: RemovableRuns
+    regrades: DiscardedRegrades
+    deliveries: OldDeliveries
+    runs: StoredRuns
+    tokens: EndedTokens
+    dead_letters: OldOnes
+    graders: OldOnes
+    stored_bytes: Bytes
+    files: ResultsFiles
+
+
+@dataclass(slots=True)
+class Counts:
+    """The result of a pass: numbers by kind, and why works of assignments stay."""
+
+    numbers: Counter[str] = field(default_factory=Counter)
+    kept: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CoursePass:
+    """A pass over one course. ``turn`` is awaited before each batch: it keeps the lease, and raises without it."""
+
+    old: Old
+    course: str
+    policy: Policy
+    now: datetime
+    is_dry: bool
+    turn: Turn
+    counts: Counts = field(default_factory=Counts)
+
+    async def make(self) -> Counts:
+        """Apply all rules."""
+        if not self.is_dry:
+            await self._go_on()
+        if self.course:
+            await self._of_course()
+        if self.policy.tokens:
+            await self._tokens(cutoff(self.policy.tokens, self.now))
+        await self._old(Kind.DEAD_LETTERS, self.old.dead_letters, self.policy.dead_letters)
+        await self._old(Kind.GRADERS, self.old.graders, self.policy.graders)
+        if not self.is_dry:
+            await self._end()
+        return self.counts
+
+    async def _go_on(self) -> None:
+        while await self.old.removals.go_on():
+            await self.turn()
+
+    async def _of_course(self) -> None:
+        for assignment in await self.old.assignments.names(self.course):
+            await self._assignment(assignment)
+        if self.policy.deliveries:
+            await self._deliveries(cutoff(self.policy.deliveries, self.now))
+
+    async def _end(self) -> None:
+        if self.course and self.counts.numbers[Kind.SUBMISSIONS]:
+            await self.old.stored_bytes.recount(self.course)
+        await self.old.removals.forget(self.now)
+        while await self.old.files.sweep_files(self.now - UNUSED_FOR):
+            await self.turn()
+
+    def _count(self, kind: Kind, number: int) -> None:
+        if number:
+            self.counts.numbers[kind.value] += number
+
+    async def _assignment(self, assignment: str) -> None:
+        rules, choice = self.policy, self.old.works
+        if rules.works:
+            await self.turn()
+            chosen = await choice.choose(self.course, assignment, cutoff(rules.works, self.now), self.now)
+            if chosen.kept:
+                self.counts.kept[assignment] = chosen.kept
+            await self._works(assignment, chosen)
+        if rules.regrades:
+            await self._regrades(assignment, cutoff(rules.regrades, self.now))
+        if rules.logs:
+            await self._logs(assignment, cutoff(rules.logs, self.now))
+
+    async def _works(self, assignment: str, chosen: Chosen) -> None:
+        """Remove uploads first: the results of their jobs keep them in the draft until the runs are gone, too."""
+        if self.is_dry:
+            received = await self.old.removals.received(self.course, assignment)
+            self._count(Kind.SUBMISSIONS, sum(work in received for work in chosen.works))
+        else:
+            for some in _batches(chosen.works):
+                await self.turn()
+                removed = await self.old.removals.remove_submissions(self.course, assignment, some, self.now)
+                self._count(Kind.SUBMISSIONS, removed)
+        await self._runs(chosen.runs)
+
+    async def _runs(self, runs: Sequence[OldRun]) -> None:
+        for some in _batches(runs):
+            await self.turn()
+            gone = some if self.is_dry else await self.old.removals.remove_runs(self.course, some, self.now)
+            self._count(Kind.RUNS, len(gone))
+            self._count(Kind.JOBS, sum(len(run.jobs) for run in gone))
+
+    async def _regrades(self, assignment: str, before: datetime) -> None:
+        discarded = await self.old.regrades.discarded(self.course, assignment, before)
+        if not discarded:
+            return
+        runs = await self.old.removals.old_runs(self.course, assignment, self.now, regrade=True)
+        for regrade in discarded:
+            own = {part.run_id for part in await self.old.regrades.parts(regrade)}
+            await self._runs([run for run in runs if run.id in own])
+            if own and not self.is_dry:
+                await self.old.regrades.remove_parts(regrade)
+
+    async def _logs(self, assignment: str, before: datetime) -> None:
+        await self.turn()
+        referred = await self.old.works.referred(self.course, assignment)
+        for is_regrade in (False, True):
+            runs = await self.old.removals.old_runs(self.course, assignment, before, regrade=is_regrade)
+            await self._logs_of(runs, referred)
+
+    async def _logs_of(self, runs: Iterable[OldRun], referred: Referred) -> None:
+        jobs = [job for run in runs for job in run.jobs if not referred.has_job(job)]
+        for some in _batches(jobs):
+            await self.turn()
+            removals = self.old.removals
+            number = removals.count_logs(some) if self.is_dry else removals.remove_logs(some, self.now)
+            self._count(Kind.LOGS, await number)
+
+    async def _deliveries(self, before: datetime) -> None:
+        after = ""
+        while found := await self.old.deliveries.decided(self.course, before, after=after, limit=MANY):
+            await self.turn()
+            after = found[-1][0]
+            stored = await self.old.runs.summaries([run for _, run in found if run])
+            gone = [identity for identity, run in found if run not in stored]
+            self._count(Kind.DELIVERIES, len(gone) if self.is_dry else await self.old.deliveries.remove(gone))
+
+    async def _tokens(self, before: datetime) -> None:
+        for some in _batches(await self.old.tokens.ended(self.course, before)):
+            await self.turn()
+            self._count(Kind.TOKENS, len(some) if self.is_dry else await self.old.tokens.remove(some))
+
+    async def _old(self, kind: Kind, old: OldOnes, days: int | None) -> None:
+        if days is None:
+            return
+        before = cutoff(days, self.now)
+        if self.is_dry:
+            self._count(kind, len(await old.old(before, limit=MANY * MANY)))
+            return
+        while found := await old.old(before, limit=MANY):
+            await self.turn()
+            removed = await old.remove_old(found, before)
+            self._count(kind, removed)
+            if not removed:
+                return
+
+
+def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
