@@ -31,7 +31,7 @@ OF_COMPOSE: Mapping[str, Mapping[str, bool]] = {
     "logs": {"--follow": False, "-f": False, "--tail": True},
     "ps": {},
     "restart": {},
-    "run": {"--rm": False, "-v": True},
+    "run": {"--rm": False, "--user": True, "-v": True},
     "start": {},
     "stop": {},
     "up": {"-d": False, "--build": False, "--scale": True},

@@ -175,7 +175,7 @@ class World:
             try:
                 for role in roles.values():
                     role.is_wanted.set()
-                await until(client.is_ready)
+                await until(client.is_ready, within=300)
                 yield world
             finally:
                 for task in tasks:
