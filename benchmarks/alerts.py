@@ -1,6 +1,5 @@
 """The delay of an alert: from the death of a grader's engine until Prometheus, with the intervals of deploy/, fires."""
 
-import asyncio
 import sys
 import time
 from contextlib import AsyncExitStack
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import httpx2
 from forks import PATH, TESTS
+from harness import until
 from watching import Prometheus, command, configure
 
 from benchmarks.plan import Plan
@@ -42,9 +42,7 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
         await stack.enter_async_context(child("prometheus", watching, log=log, env=below.environment))
         http = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{of_prometheus}")
         prometheus = Prometheus(await stack.enter_async_context(http))
-        async with asyncio.timeout(START):
-            while not await prometheus.are_up(TARGETS):
-                await asyncio.sleep(0.2)
+        await until(lambda: prometheus.are_up(TARGETS), within=START)
         for _ in range(plan.alert_rounds):
             (work / "engine-away").touch()
             delay = await _seconds_until(prometheus, fires=True)
@@ -56,8 +54,9 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
 
 
 async def _seconds_until(prometheus: Prometheus, *, fires: bool) -> float:
+    async def is_so() -> bool:
+        return bool(await prometheus.firing(ALERT)) is fires
+
     begun = time.monotonic()
-    async with asyncio.timeout(PATIENCE):
-        while bool(await prometheus.firing(ALERT)) is not fires:
-            await asyncio.sleep(0.2)
+    await until(is_so, within=PATIENCE)
     return time.monotonic() - begun

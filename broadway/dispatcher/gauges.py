@@ -12,7 +12,7 @@ from prometheus_client import Gauge
 from broadway.dispatcher.board import Board
 from broadway.dispatcher.held import Held
 from broadway.dispatcher.ports import BacklogCounts, Backlogs, LetterCount
-from broadway.domain.job import JobClass, JobState
+from broadway.domain.job import Job, JobClass, JobState
 from broadway.messages.topology import course_queue
 from broadway.ports import StoreError
 from broadway.runtime import metrics
@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 INTERVAL = 2.0  # seconds between two counts
 COUNT_INTERVAL = 10.0  # seconds between two counts of jobs in the store, at least
+MOST_READ = 100  # held jobs of a course and class that are skipped when its oldest other one is read
 REST = 20  # the pause after a count in the store, as a multiple of its time
 _STATES = (JobState.QUEUED, JobState.DISPATCHED, JobState.RUNNING)
 
@@ -48,6 +49,7 @@ class Gauges:
     backlogs: Backlogs
     letters: LetterCount
     _queued: dict[str, int] = field(default_factory=dict)  # stored as queued, by course
+    _oldest: dict[str, list[Job]] = field(default_factory=dict)  # the oldest of each class that are not held, by course
     _shown: dict[Gauge, set[tuple[str, ...]]] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -81,12 +83,24 @@ class Gauges:
         """Count the queued jobs of each course with messages that wait, and forget the counts of others."""
         waiting = {course for course in self.board.courses if self._has_messages(course)}
         self._queued = {course: number for course, number in self._queued.items() if course in waiting}
+        self._oldest = {course: jobs for course, jobs in self._oldest.items() if course in waiting}
         for course in waiting:
             with isolated("gauges", course=course):
                 try:
                     self._queued[course] = await self.jobs.count_backlog(course)
+                    oldest = [await self._oldest_unheld(course, job_class) for job_class in JobClass]
+                    self._oldest[course] = [job for job in oldest if job]
                 except StoreError as error:
                     log.warning("jobs not counted", course=course, reason=str(error))
+
+    async def _oldest_unheld(self, course: str, job_class: JobClass) -> Job | None:
+        """Return the oldest queued job that is not held, or None; held jobs may be stored as queued, too.
+
+        The jobs of a course beyond its cap are not held, and would seem not to wait.
+        """
+        held = sum((each.course, each.job_class) == (course, job_class) for each in self.board.held.values())
+        found = await self.jobs.queued(course, job_class, limit=min(held, MOST_READ) + 1)
+        return next((job for job in found if job.id not in self.board.held), None)
 
     def _has_messages(self, course: str) -> bool:
         return any(
@@ -103,7 +117,7 @@ class Gauges:
         self._show(metrics.QUEUE_READY, {(name,): depth for name, depth in self.depths.items()})
         self._show(metrics.GRADERS, {(pool,): graders[pool] for pool in pools})
         self._show(metrics.GRADERS_WITHOUT_SLOTS, {(pool,): idle[pool] for pool in pools})
-        self._show(metrics.OLDEST_JOB_SECONDS, _oldest(open_jobs, datetime.now(UTC)))
+        self._show(metrics.OLDEST_JOB_SECONDS, self._waits(open_jobs, datetime.now(UTC)))
         self._show(metrics.SLOTS, {(pool,): self.board.slots(pool) for pool in pools})
         self._show(metrics.SLOTS_USED, {(pool,): running[pool] for pool in pools})
 
@@ -115,22 +129,25 @@ class Gauges:
         courses = {*self.board.courses, *(course for course, _ in held)}
         return {(course, state): held[course, state] for course in courses for state in _STATES}
 
+    def _waits(self, open_jobs: Iterable[Held], now: datetime) -> Values:
+        """Return the longest waiting time of the jobs of each course, pool and class; those that run count as 0."""
+        found: dict[tuple[str, ...], float] = {}
+        unheld = (job for jobs in self._oldest.values() for job in jobs if job.id not in self.board.held)
+        for job, waits in (
+            *((held.latest, not held.in_flight) for held in open_jobs),
+            *((job, True) for job in unheld),
+        ):
+            key = job.course, job.pool, job.job_class.value
+            seconds = max(0.0, (now - job.queued_at).total_seconds()) if waits else 0.0
+            found[key] = max(found.get(key, 0.0), seconds)
+        return found
+
     def _show(self, gauge: Gauge, values: Values) -> None:
         for labels, value in values.items():
             gauge.labels(*labels).set(value)
         for gone in self._shown.get(gauge, set()) - values.keys():
             gauge.remove(*gone)
         self._shown[gauge] = set(values)
-
-
-def _oldest(open_jobs: Iterable[Held], now: datetime) -> Values:
-    """Return the longest waiting time of the held jobs of each course, pool and class; those that run count as 0."""
-    found: dict[tuple[str, ...], float] = {}
-    for held in open_jobs:
-        key = held.course, held.pool, held.job_class.value
-        waited = 0.0 if held.in_flight else (now - held.latest.queued_at).total_seconds()
-        found[key] = max(found.get(key, 0.0), waited)
-    return found
 
 
 def _state(held: Held) -> JobState:

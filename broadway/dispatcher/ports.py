@@ -48,7 +48,10 @@ class BacklogCourses(Protocol):
 
 
 class BacklogCounts(Protocol):
-    """The number of queued jobs."""
+    """The number of queued jobs, and the oldest of them."""
+
+    async def queued(self, course: str, job_class: JobClass, *, limit: int) -> list[Job]:
+        """Return queued jobs of a course and class, oldest first."""
 
     async def count_backlog(self, course: str) -> int:
         """Return the number of a course's jobs that are stored as queued."""

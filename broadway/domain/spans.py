@@ -30,7 +30,7 @@ class Span:
         start: Its beginning.
         end: Its end.
         attributes: Facts by name.
-        error: The infrastructure's error, if there was one: a failing submission is none.
+        error: The infrastructure's error, if there was one; empty for a submission that fails.
         is_request: True for a request to the API.
     """
 

@@ -28,7 +28,6 @@ from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
-from broadway.ingest.commands.retry_letters import LetterRetries
 from broadway.ingest.commands.sign_in import SignIn
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.stores import HandInRules
@@ -45,7 +44,6 @@ from broadway.ingest.gateway.sessions import Sessions
 from broadway.ingest.grade_composition import grade_commands, grade_reads, regrade_reads, standing_reads
 from broadway.ingest.http.auth import Authenticator
 from broadway.ingest.http.deps import Deps
-from broadway.ingest.http.outages import StoreOutages
 from broadway.ingest.http.shares import ReadShares
 from broadway.ingest.live.feed import Feed
 from broadway.ingest.live.logs import LiveLogs
@@ -106,7 +104,6 @@ class Opened:
 def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_within: float) -> Deps:
     """Return the parts of the API that its handlers need."""
     store, base = opened.store, _basis(settings, opened, later=later, answer_within=answer_within)
-    sign_in = SignIn(store.page_sessions, store.access_tokens, PersonalLinks(store.access_tokens))
     return Deps(
         settings=settings,
         limits=base.limits,
@@ -117,13 +114,12 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         feed=Feed(store.jobs),
         live_logs=_live_logs(opened),
         health=opened.health,
-        outages=StoreOutages(opened.health),
         shares=base.shares,
         authenticator=_authenticator(settings, opened, base.admission),
         auditor=Auditor(opened.shared.audit, later),
         tokens=TokenSettings(store.access_tokens, store.rosters),
-        sign_in=sign_in,
-        openid=openid_of(settings, store, opened.shared.courses, sign_in),
+        sign_in=base.sign_in,
+        openid=openid_of(settings, store, opened.shared.courses, base.sign_in),
         reads=_reads(opened, base),
         registration=Registration(store.assignments, base.limits),
         assignment_settings=SettingsChanges(store.assignments, store.assignment_settings, store.rosters),
@@ -136,7 +132,6 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         grades=grade_commands(store, base.limits, base.standings, base.orders, base.announcements),
         orders=base.orders,
         reruns=base.reruns,
-        letter_retries=LetterRetries(store.dead_letters, store.jobs, store.runs, base.reruns),
         receiver=base.receiver,
         admission=base.admission,
         join_tokens=JoinTokens(store.access_tokens),
@@ -170,6 +165,7 @@ class _Basis:
     receiver: Receiver
     gateway: Gateway
     admission: Admission
+    sign_in: SignIn
 
 
 def _basis(settings: IngestSettings, opened: Opened, *, later: Later, answer_within: float) -> _Basis:
@@ -193,6 +189,7 @@ def _basis(settings: IngestSettings, opened: Opened, *, later: Later, answer_wit
         receiver=_receiver(opened, decider, limits, later, answer_within=answer_within),
         gateway=_gateway(settings, store=store, rabbit=rabbit, later=later),
         admission=Admission(store.graders, store.access_tokens, store.pools, _cluster_token(settings)),
+        sign_in=SignIn(store.page_sessions, store.access_tokens, PersonalLinks(store.access_tokens)),
     )
 
 

@@ -76,7 +76,7 @@ class UpOptions:
 class Foundations:
     """The broker, store and engine of the services, and the graders' runtime.
 
-    `node` is None if the broker is not started here, and `engine` if the runtime works without it and this machine does not have it.
+    `node` is None if the broker is not started here, and `engine` if the runtime works without one and none is here.
     """
 
     amqp_url: str = field(repr=False)

@@ -23,13 +23,11 @@ from broadway.settings.places import Place
 from broadway.settings.retention import RetentionSettings
 from broadway.settings.sections import LogSettings, MongoSettings, TraceSettings
 from broadway.settings.setting_names import ENV_PREFIX, Names
-from broadway.settings.values import MAX_TEXT, AmqpUrl, HeaderToken, HttpUrl, PoolNames, check_address
+from broadway.settings.values import MAX_TEXT, AmqpUrl, HeaderToken, HttpUrl, Id, PoolNames, check_address
 
 JOB_OVERHEAD = 900  # seconds that a grader may hold a message besides the time limits of its job's stages
 
 DAY = 24 * 3600  # seconds
-
-Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
 
 
 class _Settings(BaseSettings):

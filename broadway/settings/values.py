@@ -83,6 +83,7 @@ PoolNames = Annotated[str, Field(max_length=10_000), AfterValidator(_pool_names)
 HeaderToken = Annotated[SecretStr, Field(max_length=MAX_TEXT), AfterValidator(_in_header)]
 AmqpUrl = Annotated[SecretStr, Field(max_length=MAX_TEXT), AfterValidator(_of_scheme("amqp", "amqps"))]
 HttpUrl = Annotated[SecretStr, Field(max_length=MAX_TEXT), AfterValidator(_of_scheme("http", "https"))]
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
 MongoDsn = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(_of_store)]
 # MongoDB refuses any other name, but only when something is written.
 Database = Annotated[str, Field(pattern=r'^[^/\\. "$*<>:|?\x00]+$', max_length=63)]

@@ -194,6 +194,26 @@ async def test_more_students_runs_and_graders_add_no_series(
     assert not values & {"host1", "host2", "host3", "s0", "s1"}
 
 
+async def test_operators_see_the_wait_beyond_a_cap_graders_that_rest_and_dead_letters(cluster: Cluster) -> None:
+    await cluster.client.register("capped", "mp1", students=[stage("hang", timeout=600)])
+    containers = cluster.graders.start("host1", slots=4)
+    cluster.graders.start("host2", slots=1).is_away = True
+    for _ in range(3):  # the course has two jobs at a time, so the dispatcher holds no message of the third run
+        await cluster.client.submit("capped", "mp1", students=1)
+    await until(lambda: len(containers.started) == 2)
+    letters = cluster.opened.store.dead_letters
+    await letters.put(message_id="m1", subject="capped/r/j", queue="broadway.results", reason="odd", body=b"")
+
+    async def are_seen() -> bool:
+        now = await scrape(cluster)
+        waits = now.by("broadway_oldest_job_seconds", "job_class", course="capped", pool="default")
+        resting = now.by("broadway_graders_without_slots", "pool")
+        kept = now.total("broadway_dead_letters_kept")
+        return waits.keys() == {"interactive"} and resting == {"default": 1} and kept == 1
+
+    await until(are_seen)
+
+
 async def test_services_without_http_have_their_own_metrics_endpoint(place: Place, tmp_path: Path) -> None:
     ports = {"dispatcher": free_port(), "results": free_port()}
     async with processes(tmp_path, place.environment) as cluster, httpx2.AsyncClient() as http:

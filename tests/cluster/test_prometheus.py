@@ -63,7 +63,7 @@ async def watched(places: Places, tmp_path_factory: pytest.TempPathFactory) -> A
         programs.environment = {**programs.environment, "FAKE_METRICS_PORT": str(grader_port)}
         await programs.attached_grader(GRADER, address, slots=2)
         config = configure(tmp_path, api=port, grader=grader_port, token=METRICS_TOKEN, is_quick=True)
-        await programs.launch("prometheus", command(config, port=own_port), os.environ)
+        await programs.launch("prometheus", command(config, port=own_port), dict(os.environ))
         client = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{own_port}")
         prometheus = Prometheus(await stack.enter_async_context(client))
         watched = Watched(api, prometheus, programs, programs.directory / "work" / GRADER, receiver)

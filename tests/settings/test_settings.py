@@ -489,7 +489,7 @@ def test_every_secret_may_be_in_a_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, written: Written, program: str, leaf: Leaf
 ) -> None:
     file = tmp_path / "secret"
-    scheme = {"management_url": "http", "mongodb.dsn": "mongodb"}.get(leaf.key, "amqp")
+    scheme = {"management_url": "http", "mongodb.dsn": "mongodb", "trace.endpoint": "http"}.get(leaf.key, "amqp")
     secret = SECRET if leaf.key == "token" else f"{scheme}://user:{SECRET}@host/"
     file.write_text(f"{secret}\n")
     monkeypatch.setenv(f"{leaf.variable}_FILE", str(file))

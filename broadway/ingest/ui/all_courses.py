@@ -80,7 +80,7 @@ def _fields(form: Mapping[str, str]) -> dict[str, Any]:
     """Return the fields of a course that a form means; those that were left empty are missing.
 
     Raises:
-        Refused: 422, a number is none.
+        Refused: 422, a number is wrong.
     """
     given = {name: form.get(name, "").strip() for name in ("id", "weight", "concurrency", "pool")}
     fields: dict[str, Any] = {name: given[name] for name in ("id", "pool") if given[name]}
