@@ -1,6 +1,5 @@
 """The settings and errors of commands that need RabbitMQ's management API and the store."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -39,14 +38,14 @@ def management_of(settings: "ApiSettings") -> str:
 
 @contextmanager
 def failures() -> Iterator[None]:
-    """Exit with the reason if the broker or the store refuses or does not answer. Log lines go to stderr."""
+    """Exit with the reason if the broker or the store refuses or does not answer. Warnings go to stderr, and no log line to stdout."""
     import structlog  # noqa: PLC0415 - as above
 
     from broadway.management import ManagementError  # noqa: PLC0415
     from broadway.mongo.store import StoreUnreachableError  # noqa: PLC0415
     from broadway.ports import StoreError  # noqa: PLC0415
 
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.configure(logger_factory=structlog.stdlib.LoggerFactory())
     try:
         yield
     except (ManagementError, StoreUnreachableError, StoreError) as error:

@@ -22,7 +22,7 @@ TOTAL = NUMBER * (STUDENTS + 2)
 PERCENTAGES = (10, 50, 90) if IS_WHOLE else (40,)  # of the jobs, which have ended when a backup begins
 CONFIG: dict[str, Any] = {
     "pre_processing_pipeline": [stage("exit", "0")],
-    "student_pipeline": [stage("sleep", "0.1"), stage("fails-for", "STUDENT_ID", "7")],
+    "student_pipeline": [stage("sleep", "0.1" if IS_WHOLE else "0.5"), stage("fails-for", "STUDENT_ID", "7")],
     "post_processing_pipeline": [stage("print", "report")],
 }
 OUTCOMES = "primary/job_outcome"

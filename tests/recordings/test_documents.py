@@ -25,6 +25,7 @@ EVERY = (
     *("extension", "late_day_claim", "chosen_submission", "grade_adjustment", "regrade", "regrade_part"),
     *("grade_entries", "grade_book", "grade_book_published"),
     *("callback_endpoint", "callback_event", "callback_delivery", "migration"),
+    *("removal", "retention"),
 )
 
 
