@@ -2,10 +2,10 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up wheel test quick faults bench check fmt clean
 
-# Tests of single modules, of the API alone, and one journey through the system.
+# Tests of single modules, of the API's parts, of requests to v1 and v2, and one journey through the system.
 QUICK = tests/architecture tests/cli tests/dispatcher tests/domain tests/grader/grading tests/grader/sandbox \
-	tests/grader/worker tests/ingest tests/lifecycle tests/messages tests/mongo tests/runtime tests/settings \
-	tests/cluster/test_journey.py
+	tests/grader/worker $(addprefix tests/ingest/,commands gateway http live reads unpacking test_http.py test_v2.py) \
+	tests/lifecycle tests/messages tests/mongo tests/runtime tests/settings tests/cluster/test_journey.py
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)

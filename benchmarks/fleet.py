@@ -4,14 +4,16 @@ import asyncio
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from statistics import median
-from typing import Any
+
+import httpx2
 
 from benchmarks.machine import spending
 from benchmarks.plan import Plan
@@ -30,6 +32,7 @@ SLOWEST_START = Figure("full fleet with a backlog: submission of one student to 
 POOL_READ = Figure("full fleet with a backlog: answer of /api/v2/pools, the slowest", "ms")
 ALONE = Figure("memory of one grader's process", "MiB")
 ALONE_COST = Figure("CPU of a no-op job, one grader's process", "ms")
+REFUSED = Figure("full fleet with a backlog: requests that were refused at first, with 503", "")
 LOAD = Figure("load of the machine before the measurement", "")
 
 GRADERS = "graders"
@@ -103,19 +106,17 @@ async def _alone(site: Site, number: int) -> Mapping[Figure, float]:
 
 
 def _busiest(results: Results, contender: str) -> str:
-    """Return which process comes closest to a whole core while jobs flow; empty if that was not measured."""
-    shares = {
-        role: results.samples[core_of(role)][contender][-1]
-        for role in (*SERVICES, GRADERS)
-        if contender in results.samples.get(core_of(role), {})
-    }
-    if not shares:
+    """Return which service comes closest to a whole core while jobs flow; empty if that was not measured."""
+    measured = [role for role in SERVICES if contender in results.samples.get(core_of(role), {})]
+    if not measured:
         return ""
-    role, machine = max(shares, key=lambda each: shares[each]), results.value(MACHINE, contender)
+    role = max(measured, key=lambda each: results.value(core_of(each), contender))
+    share, cost = results.value(core_of(role), contender), results.value(cost_of(role), contender)
     cores = os.cpu_count() or 1
     return (
-        f"with {contender} the busiest process is the {role}, with {shares[role]:.0f} % of a core while no-op jobs "
-        f"flow; the machine's {cores} cores are busy to {machine / cores:.0f} %"
+        f"with {contender} the busiest service is the {role}: {share:.0f} % of a core while no-op jobs flow, "
+        f"{cost:.3g} of {results.value(COST, contender):.3g} ms of CPU of a job; the machine's {cores} cores are busy "
+        f"to {results.value(MACHINE, contender) / cores:.0f} %"
     )
 
 
@@ -173,42 +174,54 @@ async def _sleeping(site: Site, plan: Plan, number: int) -> Mapping[Figure, floa
     }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Beside:
-    """Seconds until starts, and of answers, beside a class."""
+    """Seconds until starts, and of answers, beside a class; and the requests that were refused."""
 
-    starts: Sequence[float]
-    answers: Sequence[float]
+    starts: list[float] = field(default_factory=list)
+    answers: list[float] = field(default_factory=list)
+    refused: int = 0
 
     def figures(self) -> Mapping[Figure, float]:
         return {
             BUSY_START: 1000 * median(self.starts),
             SLOWEST_START: 1000 * max(self.starts),
             POOL_READ: 1000 * max(self.answers),
+            REFUSED: self.refused,
         }
 
 
 async def _beside(site: Site, plan: Plan, bulk: Submitted) -> _Beside:
     """Submit for single students, and ask for the pools' loads, while a class is on its way."""
-    starts: list[float] = []
-    answers: list[float] = []
-    while len(starts) < plan.latencies or (time.perf_counter() - bulk.begun < plan.fleet_sleep):
+    beside = _Beside()
+    while len(beside.starts) < plan.latencies or time.perf_counter() - bulk.begun < plan.fleet_sleep:
         begun = datetime.now(UTC)
-        single = await site.submit("noop", 1)
+        while (single := await _submitted(site)) is None:  # the wait counts from the first try
+            beside.refused += 1
+            await asyncio.sleep(PAUSE)
         await site.ended(single)
-        starts.append((await site.started_at(single) - begun).total_seconds())
+        beside.starts.append((await site.started_at(single) - begun).total_seconds())
         asked = time.perf_counter()
-        await load_of_pool(site)
-        answers.append(time.perf_counter() - asked)
+        beside.refused += not await _reads_load(site)
+        beside.answers.append(time.perf_counter() - asked)
         await asyncio.sleep(PAUSE)
-    return _Beside(starts, answers)
+    return beside
 
 
-async def load_of_pool(site: Site) -> Mapping[str, Any]:
-    """Ask for the load of the only pool, as a scaler does."""
+async def _submitted(site: Site) -> Submitted | None:
+    """Submit for one student; return None if the store is too slow for the request."""
+    try:
+        return await site.submit("noop", 1)
+    except httpx2.HTTPStatusError as error:
+        if error.response.status_code != HTTPStatus.SERVICE_UNAVAILABLE:
+            raise
+        return None
+
+
+async def _reads_load(site: Site) -> bool:
+    """Ask for the load of the only pool, as a scaler does; return whether the answer has it."""
     answer = await site.http.get("/api/v2/pools/default", headers={"Authorization": f"Bearer {TOKEN}"})
-    found: Mapping[str, Any] = answer.raise_for_status().json()
-    return found
+    return answer.is_success and answer.json()["slots"]["live"] > 0
 
 
 async def _idle(site: Site, plan: Plan) -> Mapping[Figure, float]:

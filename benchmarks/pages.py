@@ -184,8 +184,11 @@ async def _watch(group: Class, plan: Plan, number: int) -> Mapping[Figure, float
     events = count()
     async with asyncio.TaskGroup() as watching:
         opened = [asyncio.Event() for _ in range(number)]
-        tasks = [watching.create_task(_follow(group, event, events)) for event in opened]
-        await asyncio.gather(*(event.wait() for event in opened))
+        tasks: list[asyncio.Task[None]] = []
+        for first in range(0, number, AT_ONCE):
+            some = opened[first : first + AT_ONCE]
+            tasks += [watching.create_task(_follow(group, event, events)) for event in some]
+            await asyncio.gather(*(event.wait() for event in some))
         await asyncio.sleep(2)  # the first events, with the whole page
         before, seen, begun = group.site.cpu(), next(events), time.perf_counter()
         await asyncio.sleep(plan.watching)

@@ -33,7 +33,7 @@ class Plan:
     asked: int = 40  # times that each read is asked
     large_runs: tuple[int, ...] = (1_000, 20_000)  # students
     graded: tuple[int, int] = (2_000, 20_000)  # students of a class, and their submissions
-    year: tuple[int, int] = (2_000, 20_000)  # the same, of a course before a pass of retention
+    year: tuple[int, int] = (500, 5_000)  # the same, of a course before a pass of retention
     graders: tuple[int, ...] = (1, 4, 16, 64)
     graders_jobs: int = 200
     fleets: tuple[int, ...] = (4, 20, 100, 200)  # graders of ten slots

@@ -17,6 +17,7 @@ from benchmarks.plan import Plan
 from benchmarks.rounds import Measure, interleave
 from benchmarks.samples import Figure, Results
 from benchmarks.site import COURSE, NOTHING, Site, ground
+from broadway.domain.run import RunState
 
 CHOSEN = Figure("retention: a dry run", "s")
 PASS = Figure("retention: a pass", "s")
@@ -106,7 +107,14 @@ def _run(number: int, result: Document, _: list[Document]) -> Document:
     run, _job_id = _ids(number, result)
     at = result["at"]
     times = {"started_at": at, "finished_at": at + timedelta(seconds=30), "publish_at": None}
-    about = {"state": "finished", "success": True, "order": None, "round": 1, "pool": "default", "students": 1}
+    about = {
+        "state": RunState.FINISHED.value,
+        "success": True,
+        "order": None,
+        "round": 1,
+        "pool": "default",
+        "students": 1,
+    }
     config = {"config": {"student_pipeline": NOTHING}, "students_env": [{"BROADWAY_SUBMISSION": result["work"]}]}
     return {"_id": ObjectId(run), "assignment_id": f"{COURSE}/{grades.ASSIGNMENT}", **times, **about, **config}
 

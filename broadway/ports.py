@@ -87,6 +87,17 @@ class QueueState:
     consumers: int
 
 
+class QueueStates(Protocol):
+    """Queries on the broker's queues."""
+
+    async def queue_state(self, queue: Queue) -> QueueState | None:
+        """Return the state of a queue; None if the queue does not exist.
+
+        Raises:
+            PublishError: The broker is unavailable.
+        """
+
+
 class Sender(Protocol):
     """Sends events that may get lost."""
 

@@ -93,6 +93,10 @@ class SubmissionsClient(Extensions):
         below = f"submissions/{segment(identity)}"
         self._write(self._path(f"{below}/archive" if file is None else f"{below}/files/{_segments(file)}"), target)
 
+    def export_student(self, student: str, target: Path) -> None:
+        """Write a zip of all that is stored about a student to a new file; errors as for ``download``."""
+        self._write(self._path(f"students/{_segments(student)}/export"), target)
+
     def artifacts(self, job: str, *, attempt: str | None = None) -> ArtifactsView:
         """Return the artifacts of a job, by the first digits of its id: of an attempt, or of the one that counts."""
         query = f"?attempt={segment(attempt)}" if attempt else ""

@@ -1,6 +1,7 @@
 """Real services for the whole session, and fresh names in them for every test."""
 
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from secrets import token_hex
@@ -43,6 +44,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     deselected = [] if IS_WHOLE else [item for item in items if item.get_closest_marker("long")]
     config.hook.pytest_deselected(items=deselected)
     items[:] = sorted((item for item in items if item not in deselected), key=_order)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Spare the collector of garbage the thousands of tests and modules, which stay until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 def _order(item: pytest.Item) -> tuple[int, bool]:

@@ -115,7 +115,7 @@ class HostileCourse:
         assert made.is_success, made.text
         job = made.json()["job"]
         self.parts["job"] += [job] if job else []
-        self.parts["path"] = [name]
+        self.parts |= {"path": [name], "submission": [made.json()["id"]]}
         for refused in OBEYED:  # the client escapes controls in the names of a form, so an archive has them
             packed = io.BytesIO()
             with zipfile.ZipFile(packed, "w") as archive:

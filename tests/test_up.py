@@ -184,6 +184,9 @@ async def test_without_an_engine_oci_gets_images_from_registries(
     assert "install docker.io, iptables. Without one, images come from registries" in said
     assert (facts["runtime"], facts["docker_host"], facts["private_engine"]) == ("oci", None, False)
     assert "--images-source registry" in arguments
+    monkeypatch.setenv("BROADWAY_IMAGES_SOURCE", "oci-archive:/images.tar")
+    _, arguments = await started(options, tmp_path)
+    assert "--images-source" not in arguments
     assert await up(replace(options, runtime="docker")) == 1
     assert "no Docker Engine answers at" in capsys.readouterr().err
 

@@ -13,6 +13,7 @@ from playwright.async_api import Browser, BrowserContext, Page
 
 SIZES = ((1280, 800), (360, 740))
 THEMES = ("light", "dark")
+MOST_REQUESTS, MOST_BYTES = 6, 60_000  # of the first load of a page
 DOCUMENTED = {"run-light-1280": "run", "job-dark-1280": "job"}
 
 
@@ -77,6 +78,16 @@ class Walker:
         wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         if wide > 0:
             self.problems.append(f"{page.url} {page.viewport_size}: {wide} pixels too wide")
+
+    async def check_first_load(self, page: Page) -> None:
+        """Note a page that asks for more than its budget: bytes count as compressed, cached ones too."""
+        loaded = await page.evaluate(
+            "[...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')]"
+            ".filter((each) => !new URL(each.name).pathname.endsWith('/live')).map((each) => each.encodedBodySize)"
+        )
+        requests = len(loaded) + await page.locator("main[data-live]").count()
+        if requests > MOST_REQUESTS or not 0 < sum(loaded) <= MOST_BYTES:
+            self.problems.append(f"{page.url}: {requests} requests, {sum(loaded)} bytes")
 
     async def picture(self, page: Page, name: str) -> None:
         """Take a picture for the documents, if they are to be made."""

@@ -62,7 +62,7 @@ def read_manifest(directory: Path) -> Manifest:
     """Return the description of a backup.
 
     Raises:
-        BackupError: It is missing, of a later version, or damaged.
+        BackupError: The directory has no description, or one of a later version, or it is damaged.
     """
     file = directory / FILE
     try:

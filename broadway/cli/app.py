@@ -29,6 +29,7 @@ from broadway.cli import (
     runs,
     services,
     standings,
+    student_data,
     submissions,
     terminal,
     topology,
@@ -74,6 +75,7 @@ grades.app.command("import")(grade_sheets.import_)
 app.command("login")(login.login)
 app.command("logout")(login.logout)
 app.command("whoami")(access.whoami)
+access.students.command("export")(student_data.export)
 jobs.app.command("artifacts")(artifacts.artifacts)
 submissions.app.command("choose")(standings.choose)
 submissions.app.command("late-days")(standings.claim_late_days)

@@ -125,12 +125,14 @@ def client(
 
 
 @contextmanager
-def submissions_client(server: str | None, course: str | None, token: str | None) -> Iterator["SubmissionsClient"]:
+def submissions_client(
+    server: str | None, course: str | None, token: str | None, *, or_operator: bool = False
+) -> Iterator["SubmissionsClient"]:
     """Connect to the API for handing in and for assignments. Errors end the command as those of `client` do."""
     from broadway.session import ClientError  # noqa: PLC0415 - --help must not wait for it
     from broadway.submissions_client import SubmissionsClient  # noqa: PLC0415
 
-    access = _access(server, course, token)
+    access = _access(server, course, token, or_operator=or_operator)
     try:
         with SubmissionsClient.connect(**access, ca_file=ca_file(), waiting=_waiting) as connected:
             yield connected

@@ -214,7 +214,7 @@ def pool_table(pools: Sequence[Mapping[str, Any]]) -> None:
         slots, jobs = pool.get("slots", {}), pool.get("jobs", {})  # which an older server does not send
         load = (slots.get("live"), slots.get("free"), jobs.get("waiting"), jobs.get("running"), jobs.get("oldest_wait"))
         switch = ("on" if pool["original_graders"] else "off", pool["reason"], " ".join(pool["courses"]))
-        graders = (pool["graders"], " ".join(pool["without_secret"] or ()))
+        graders = (pool["graders"], " ".join(pool["without_secret"]))
         rows.append([_text(each) for each in (pool["id"], *switch, *load, pool.get("suggested_slots"), *graders)])
     of_load = ("slots", "free", "jobs waiting", "running", "oldest wait", "suggested slots")
     _table(("pool", "original graders", "why", "courses", *of_load, "graders", "without secret"), rows)

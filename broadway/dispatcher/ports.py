@@ -12,7 +12,7 @@ from broadway.domain.run import Run, RunState
 from broadway.lifecycle.steps import PhaseJobs, RunSteps
 from broadway.lifecycle.stores import JobsById, Stages
 from broadway.messages.topology import Queue
-from broadway.ports import Handler, Publisher, QueueDeclarer, QueueDepths, QueueState
+from broadway.ports import Handler, Publisher, QueueDeclarer, QueueDepths, QueueStates
 
 
 class HandedOverJobs(Protocol):
@@ -114,15 +114,8 @@ class PingedBroker(Protocol):
         """
 
 
-class ObservedBroker(PingedBroker, Publisher, QueueDepths, Protocol):
+class ObservedBroker(PingedBroker, Publisher, QueueDepths, QueueStates, Protocol):
     """A publisher whose queues can be inspected."""
-
-    async def queue_state(self, queue: Queue) -> QueueState | None:
-        """Return the state of a queue; None if the queue does not exist.
-
-        Raises:
-            PublishError: The broker is unavailable.
-        """
 
 
 @dataclass(frozen=True, slots=True)

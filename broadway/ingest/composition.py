@@ -70,6 +70,7 @@ from broadway.ingest.reads.reports import ReportReads
 from broadway.ingest.reads.run_tables import RunTables
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.standings import StandingReads
+from broadway.ingest.reads.student_export import StudentExports
 from broadway.ingest.reads.submissions import SubmissionReads
 from broadway.ingest.reads.waiting import WaitingReads
 from broadway.ingest.retention_composition import retention_of
@@ -299,6 +300,7 @@ def _reads(opened: Opened, base: _Basis) -> Reads:
         class_jobs=ClassJobs(store.runs, store.jobs, store.rosters),
         ids=store.ids,
         removed=store.removals,
+        student_exports=StudentExports(store.student_data, store.blobs),
     )
 
 

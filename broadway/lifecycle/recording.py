@@ -49,6 +49,9 @@ class RecordedLogs(Protocol):
     async def put(self, logs: Sequence[JobLog]) -> None:
         """Store logs that belong to no outcome; a log that is already stored stays as it is."""
 
+    async def remove(self, job_id: str, executions: Sequence[str]) -> None:
+        """Remove the logs of executions of a job."""
+
 
 class RecordedGraders(Protocol):
     """The operations on stored graders that recording needs."""
@@ -108,6 +111,7 @@ class Recorder:
         await self.logs.put(
             [small[e.execution_id] for e in finished if e.execution_id in small and _is_apart(e, moved)]
         )
+        await self._forget([event for event in finished if event.job_id not in moved])
         await reach(Point.RECORD_LOGS_STORED)
         _count_outcomes(about_jobs, moved)
         await self._record_graders(about_jobs, moved, beats)
@@ -117,6 +121,12 @@ class Recorder:
         if tracing.is_on():
             _trace(finished, moved)
         return moved
+
+    async def _forget(self, unknown: Sequence[JobFinished]) -> None:
+        """Remove what was stored for jobs that do not exist: the job was removed before its outcome came."""
+        for event in unknown:
+            await self.reports.remove(event.job_id, [event.execution_id])
+            await self.logs.remove(event.job_id, [event.execution_id])
 
     async def _record_graders(
         self, events: Sequence[JobEvent], moved: dict[str, Moved], beats: Sequence[GraderHeartbeat]

@@ -26,6 +26,9 @@ class RecordedReports(Protocol):
     async def put(self, reports: Sequence[StageReport]) -> None:
         """Store the reports of executions without their files' bytes; an execution that has reports keeps them."""
 
+    async def remove(self, job_id: str, executions: Sequence[str]) -> None:
+        """Remove the reports of executions of a job."""
+
 
 async def record_reports(store: RecordedReports, reports: Sequence[StageReport]) -> None:
     """Store reports after the bytes of their files. Storing is idempotent."""

@@ -15,7 +15,7 @@ import httpx2
 
 from broadway.grader.oci.choice import AUTO, OCI, Choice, choose
 from broadway.grader.oci.facts import which
-from broadway.grader.oci.places import REGISTRY, SKOPEO
+from broadway.grader.oci.places import ENGINE, REGISTRY, SKOPEO, Place
 from broadway.grader.oci.probe import probe
 from broadway.grader.ports import ContainerError
 from broadway.local.broker import Broker, broker
@@ -188,9 +188,10 @@ async def _runtime(options: UpOptions, say: Say) -> tuple[Choice, bool]:
     say(f"runtime: {chosen}")
     if chosen.runtime != OCI or not (reason := await unavailable()):
         return chosen, True
-    if which(SKOPEO) is None:
+    if not _names_images() and which(SKOPEO) is None:
         raise LocalError(f"{reason}, or skopeo, which gets images without an engine")
-    say(f"{reason}. Without one, images come from registries, and stages that ask for a network are refused.")
+    place = "the place in the environment" if _names_images() else "registries"
+    say(f"{reason}. Without one, images come from {place}, and stages that ask for a network are refused.")
     return chosen, False
 
 
@@ -243,8 +244,15 @@ def _of_runtime(options: UpOptions, below: Foundations) -> tuple[str, ...]:
         return ()
     if below.runtime.runtime != OCI:
         return ("--runtime", below.runtime.setting)
-    images = () if os.environ.get("BROADWAY_IMAGES_DIR") else ("--images-dir", str(options.directory / "images"))
-    return ("--runtime", OCI, *images, *(() if below.engine else ("--images-source", REGISTRY)))
+    shared = () if os.environ.get("BROADWAY_IMAGES_DIR") else ("--images-dir", str(options.directory / "images"))
+    source = () if below.engine or _names_images() else ("--images-source", REGISTRY)
+    return ("--runtime", OCI, *shared, *source)
+
+
+def _names_images() -> bool:
+    """Return True if the environment, which graders share, names a place of images other than an engine."""
+    source = os.environ.get("BROADWAY_IMAGES_SOURCE")
+    return bool(os.environ.get("BROADWAY_OCI_LAYOUT") or (source and Place.of(source).kind != ENGINE))
 
 
 async def _is_ready(client: httpx2.AsyncClient) -> bool:

@@ -4,15 +4,16 @@ A note is written before the first step. It has the ids that the later steps nee
 that a crash interrupts is taken on. It then answers requests for the run, its jobs, or the submission, with the time.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway.domain.job import Phase
+from broadway.domain.results_of_work import Among
 from broadway.domain.retention import NOTED_DAYS, OldJob, OldRun, Removed
 from broadway.domain.run import RunState
 from broadway.domain.settlement import key_of
@@ -22,9 +23,14 @@ from broadway.mongo.collection import IDS, Document, Documents, insert_each, obj
 from broadway.mongo.job_documents import TYPE
 from broadway.mongo.reports import Reports
 from broadway.mongo.students import Reference
+from broadway.mongo.work_results import queries
 from broadway.runtime.crashpoints import Point, reach
 
 UNKNOWN = "?"  # the work of a job of an earlier version, which does not name it; so it stays
+_MANY = 400  # runs of a question
+_FIRST_SPAN, _LEAST_SPAN = timedelta(hours=4), timedelta(seconds=2)
+_OLDEST = datetime(2010, 1, 1, tzinfo=UTC)  # no run is older
+_RUN = {"state": 1, "round": 1, "order": 1, "finished_at": 1, "trigger": 1, f"students_env.{VARIABLE}": 1}
 _ENDED = [state.value for state in RunState if state.is_terminal]
 _LOG = dict.fromkeys(("stdout", "stderr", "streams"), "")
 _TO_DO = dict.fromkeys(("is_open", "keys", "executions", "chunks"), "")
@@ -71,12 +77,30 @@ class Removals:
     async def old_runs(self, course: str, assignment: str, before: datetime, *, regrade: bool = False) -> list[OldRun]:
         """Return the runs of an assignment that ended before a moment and have no order; or those of its regrades."""
         name = f"{course}/{assignment}{'/@regrade' if regrade else ''}"
-        query = {"assignment_id": name, "started_at": {"$lt": before}}
-        fields = {"state": 1, "round": 1, "order": 1, "finished_at": 1, "trigger": 1, f"students_env.{VARIABLE}": 1}
-        found = [each for each in await self.runs.find(query, fields) if _is_over(each, before)]
-        graded = {str(each["_id"]) for each in found if _grades_works(each)}
-        jobs = await self._jobs_of([str(each["_id"]) for each in found], graded)
-        return [OldRun(str(each["_id"]), each.get("round", 1), tuple(jobs.get(str(each["_id"]), ()))) for each in found]
+        old: list[OldRun] = []
+        async for some in self._started_before(name, before):
+            found = [each for each in some if _is_over(each, before)]
+            graded = {str(each["_id"]) for each in found if _grades_works(each)}
+            jobs = await self._jobs_of([str(each["_id"]) for each in found], graded)
+            runs = [(str(each["_id"]), each.get("round", 1)) for each in found]
+            old += [OldRun(run, number, tuple(jobs.get(run, ()))) for run, number in runs]
+        return old
+
+    async def _started_before(self, name: str, end: datetime) -> AsyncIterator[list[Document]]:
+        """Yield the runs of an assignment that started before a moment, in parts that keep no other caller waiting.
+
+        A part is a span of time. Spans grow while there are few runs in them, and shrink where there are many.
+        """
+        span = _FIRST_SPAN
+        while end > _OLDEST:
+            start = max(_OLDEST, end - span)
+            query = {"assignment_id": name, "started_at": {"$gte": start, "$lt": end}}
+            found = await self.runs.find(query, _RUN, limit=_MANY if span > _LEAST_SPAN else 0)
+            if len(found) == _MANY and span > _LEAST_SPAN:
+                span = max(_LEAST_SPAN, span / 4)
+                continue
+            yield found
+            end, span = start, span if len(found) > _MANY / 4 else span * 2
 
     async def _jobs_of(self, runs: Sequence[str], graded: AbstractSet[str]) -> dict[str, list[OldJob]]:
         """Return the jobs of runs by run; ``graded`` are the runs that grade works."""
@@ -194,11 +218,17 @@ class Removals:
         found = await self.outcomes.find_by_ids(_keys(job_id, generation), {"log_removed_at": 1})
         return max((each["log_removed_at"] for each in found if each.get("log_removed_at")), default=None)
 
-    async def received(self, course: str, assignment: str) -> dict[str, tuple[str, datetime]]:
-        """Return the students and times of the uploads for an assignment, by id."""
-        query = {"course": course, "assignment": assignment}
-        found = await self.submissions.find(query, {"student": 1, "at": 1})
-        return {each["_id"]: (each["student"], each["at"]) for each in found}
+    async def received(self, course: str, assignment: str, cuts: Sequence[str] = ()) -> dict[str, tuple[str, datetime]]:
+        """Return the students and times of the uploads for an assignment, by id, read in parts between ``cuts``."""
+        parts = [
+            await self.submissions.find(query, {"student": 1, "at": 1})
+            for query in queries(course, assignment, Among(cuts=tuple(cuts)), time="at")
+        ]
+        return {each["_id"]: (each["student"], each["at"]) for part in parts for each in part}
+
+    async def count_submissions(self, course: str, works: Sequence[str]) -> int:
+        """Return how many of some works, at most ``IDS``, are uploads."""
+        return len(await self.submissions.find({"_id": {"$in": list(works)}, "course": course}, {"_id": 1}))
 
     async def noted(self, identity: str, course: str) -> Removed | None:
         """Return the note of a removed run, of the run of a removed job, or of a removed submission of a course."""

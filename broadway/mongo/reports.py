@@ -131,6 +131,12 @@ class Reports:
         return unpacked(document["data"]) if document else None
 
 
+def plain_report(document: Document) -> Document:
+    """Return the document of an execution's reports with the reports as text."""
+    stages = [{**each, "report": _text(each["report"]) if each.get("report") else None} for each in document["stages"]]
+    return {**document, "stages": stages}
+
+
 def _stage(report: StageReport) -> Document:
     reported = report.reported
     packed = zlib.compress(reported.report.stored().encode(), _LEVEL) if reported.report else None

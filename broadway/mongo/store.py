@@ -50,6 +50,7 @@ from broadway.mongo.runs import Runs
 from broadway.mongo.secrets import Secrets
 from broadway.mongo.sessions import PageSessions
 from broadway.mongo.stored_bytes import StoredBytes
+from broadway.mongo.student_data import StudentData
 from broadway.mongo.students import Students
 from broadway.mongo.submissions import SubmissionStore
 from broadway.mongo.work_results import WorkResults
@@ -98,6 +99,7 @@ class Store:
     retention: RetentionStates
     removals: Removals
     old_graders: OldGraders
+    student_data: StudentData
     _primary: Database
     _answers: Answers
 
@@ -181,6 +183,7 @@ class Store:
             retention=RetentionStates(main["retention"]),
             removals=Removals.of(main, logs),
             old_graders=OldGraders(main["worker_node"]),
+            student_data=StudentData.of(main, logs),
             _primary=main,
             _answers=answers,
         )

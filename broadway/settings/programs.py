@@ -332,9 +332,7 @@ class GraderSettings(_Settings):
     )
     cpus: float | None = Field(default=None, gt=0, le=10_000, description="CPUs that a stage may use at a time")
     runtime: Id | None = Field(
-        default=None,
-        description="container runtime: oci (crun, without the engine), docker (the engine's default), auto (oci if"
-        " this host can, else docker), or one of the engine, such as runc or runsc",
+        default=None, description="container runtime: oci, docker, auto, or one of the engine's, such as runc or runsc"
     )
     oci_program: str = Field(
         default="crun", min_length=1, max_length=MAX_TEXT, description="with `--runtime oci`: name or path of crun"

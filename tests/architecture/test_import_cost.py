@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pkgutil import iter_modules
 
 import pytest
@@ -26,35 +27,50 @@ PURE = [
     "broadway.cli.terminal",
 ]
 # Each module is loaded by a process of its own, forked from one that has loaded the library of most of them.
-LOAD = """
+LOADER = """
 import importlib, json, os, sys
 import pydantic.main, pydantic.fields
 
-for name in sys.argv[1:]:
+for line in sys.stdin:
     if os.fork() == 0:
-        importlib.import_module(name)
-        print(json.dumps([name, sorted(sys.modules)]), flush=True)
+        importlib.import_module(line.strip())
+        print(json.dumps(sorted(sys.modules)), flush=True)
         os._exit(0)
-    os.wait()
+    if os.wait()[1]:
+        sys.exit("the import failed")
 """
+Load = Callable[[str], list[str]]
 
 
 @pytest.fixture(scope="module")
-def loaded() -> dict[str, list[str]]:
-    """The modules that each module has in its process, once it is loaded."""
-    lines = subprocess.check_output([sys.executable, "-c", LOAD, *PURE, "broadway.cli.app"], text=True)
-    return dict(map(json.loads, lines.splitlines()))
+def load() -> Iterator[Load]:
+    """Return a function that loads a module in a new process, and returns all modules that are there then."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LOADER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as loader:
+        asked, answered = loader.stdin, loader.stdout
+        assert asked
+        assert answered
+
+        def load(module: str) -> list[str]:
+            print(module, file=asked, flush=True)
+            loaded: list[str] = json.loads(answered.readline())
+            return loaded
+
+        yield load
 
 
 @pytest.mark.parametrize("module", PURE)
-def test_a_pure_module_loads_little(module: str, loaded: dict[str, list[str]]) -> None:
-    assert module in loaded[module]
-    assert HEAVY.isdisjoint(loaded[module])
-    assert len(loaded[module]) <= MOST
+def test_a_pure_module_loads_little(module: str, load: Load) -> None:
+    loaded = load(module)
+
+    assert module in loaded
+    assert HEAVY.isdisjoint(loaded)
+    assert len(loaded) <= MOST
 
 
-def test_the_help_of_commands_waits_for_no_library_of_services(loaded: dict[str, list[str]]) -> None:
-    of_help = {*loaded["broadway.cli.app"]}
+def test_the_help_of_commands_waits_for_no_library_of_services(load: Load) -> None:
+    of_help = {*load("broadway.cli.app")}
 
     assert (HEAVY - {"typer"}).isdisjoint(of_help)
     assert not {"pydantic_settings", "broadway.settings.programs", "systemd_watchdog"} & of_help

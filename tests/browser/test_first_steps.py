@@ -4,7 +4,7 @@ from secrets import token_hex
 
 from graded import NOW, World
 from harness import token_of
-from walking import SIZES, THEMES, Walker
+from walking import Walker
 
 from broadway.domain.callback_delivery import Endpoint
 
@@ -30,23 +30,22 @@ async def test_pages_of_tokens_and_first_steps_in_both_themes_wide_and_narrow(wo
         f"{course}/{each}" for each in ("tokens", "new", "a/mp1/roster", "callbacks/lms", "audit?about=tokens")
     ]
     for_operators = ["/ui/ops/courses", "/ui/ops/audit", f"{course}/tokens"]
-    for theme in THEMES:
-        for width, height in SIZES:
-            for token, addresses in (("operator-token", for_operators), (token_of(world.course), for_staff)):
-                page = await walker.window(width=width, height=height, theme=theme)
-                await walker.sign_in(page, token)
-                for address in addresses:
-                    await page.goto(f"{walker.base}{address}")
-                    await walker.check(page)
-                    await page.set_viewport_size({"width": 320, "height": height})
-                    await walker.check_reflow(page)
-                    await page.set_viewport_size({"width": width, "height": height})
-                await page.context.close()
+    for theme, (width, height) in walker.views:
+        for token, addresses in (("operator-token", for_operators), (token_of(world.course), for_staff)):
+            page = await walker.window(width=width, height=height, theme=theme)
+            await walker.sign_in(page, token)
+            for address in addresses:
+                await page.goto(f"{walker.base}{address}")
+                await walker.check(page)
+                await page.set_viewport_size({"width": 320, "height": height})
+                await walker.check_reflow(page)
+                await page.set_viewport_size({"width": width, "height": height})
+            await page.context.close()
     assert "\n".join(walker.problems) == ""
 
 
-async def test_a_first_course_is_made_without_script(walker: Walker) -> None:
-    name = f"new-{token_hex(4)}"
+async def test_a_first_course_is_made_without_script(world: World, walker: Walker) -> None:
+    name = f"{world.course}-new"
     page = await walker.window(java_script_enabled=False)
     await walker.sign_in(page, "operator-token")
     await page.click("text=Courses and tokens")

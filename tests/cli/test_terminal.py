@@ -244,3 +244,11 @@ def test_every_token_of_a_command_is_checked_when_it_is_read() -> None:
             option.process_value(typer.Context(get_command(app)), "hush-hush\r")
         assert "carriage return" in str(refused.value), f"{name}: give it the callback `header_secret`"
         assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize("path", sorted(Path(terminal.__file__).parent.glob("*.py")), ids=lambda path: path.name)
+def test_one_module_alone_writes_to_terminals(path: Path) -> None:
+    written = re.findall(
+        r"(?<![\w.])print\(|\becho\(|secho\(|\bstdout\b(?=\.write)|sys\.std(?:out|err)|\bConsole\(", path.read_text()
+    )
+    assert bool(written) is (path.name == "terminal.py"), written

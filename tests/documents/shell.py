@@ -56,9 +56,8 @@ LAUNCHERS: Mapping[str, str] = {
             "api "*|"ingest "*|"dispatcher "*|"results "*|"notifier "*|"grader  "*|"grader -"*)
             forked "$stand_in" broadway "$@"; exit;;
             "restore --check "*) ;;
-            "restore "*|"backup "*" --up "*|"up "*|"login "*|"logout "*|"regrade "*)
-            forked "$stand_in" broadway "$@"; exit;;
-            *" build-gradescope "*|"assignment validate "*" --run "*)
+            "restore "*|"backup "*" --up "*) forked "$stand_in" broadway "$@"; exit;;
+            "up "*|"login "*|"logout "*|"regrade "*|*" build-gradescope "*|"assignment validate "*" --run "*)
             forked "$stand_in" broadway "$@"; exit;; esac
         errors=$DOCUMENT_STATE.errors status=0
         forked -m broadway "$@" 2> "$errors" || status=$?

@@ -317,7 +317,7 @@ class TestOutput:
         assert (run.exit_code, run.killed_for) == (137, KilledFor.TIME)
 
     async def test_output_of_a_killed_stage_is_kept(self, engine: Run) -> None:
-        assert texts(await engine(sh("echo so far; sleep 1000", timeout=1))) == ["so far"]
+        assert texts(await engine(sh("echo so far; sleep 1000", timeout=3))) == ["so far"]
 
 
 class TestTerminal:

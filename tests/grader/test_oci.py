@@ -207,7 +207,7 @@ class TestStages:
         before = os.umask(0o077)  # as its unit of systemd has it
         try:
             made = image(layer(("d/file", "content")))
-            found = await run(made, "stat -c %a / /d; cat /etc/hostname /etc/hosts d/file; echo", untrusted=True)
+            found = await run(made, "stat -c %a / /d; cat /etc/hostname /etc/hosts /d/file; echo", untrusted=True)
         finally:
             os.umask(before)
         printed = lines(found)

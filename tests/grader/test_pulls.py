@@ -395,3 +395,32 @@ def test_places() -> None:
         True,
         True,
     ]
+
+
+async def test_stages_of_a_directory_run_from_a_registry_on_a_host_without_an_engine(
+    shared: Registry, tmp_path: Path
+) -> None:
+    name = shared.push(made(tmp_path, busybox()), NAME, "stages:1")
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "answer").write_text("42\n")
+    stage = {"image": name, "entrypoint": ["cat", "/job/submission/answer"], "networking": False}
+    with_network = {**stage, "networking": True}
+    (tmp_path / "good.json").write_text(json.dumps({"student_pipeline": [stage]}))
+    (tmp_path / "network.json").write_text(json.dumps({"student_pipeline": [with_network]}))
+    environment = os.environ | {
+        "DOCKER_HOST": f"unix://{tmp_path}/no.sock",
+        "BROADWAY_RUNTIME": "auto",
+        "BROADWAY_IMAGES_SOURCE": "registry",
+        "BROADWAY_IMAGES_DIR": str(tmp_path / "library"),
+        "BROADWAY_ALLOW_LOCAL_REGISTRIES": "true",
+    }
+    for file, code, said in (("good", 0, "42\n"), ("network", 1, "the stage asks for a network")):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "broadway", "assignment", "validate", tmp_path / f"{file}.json"),
+            *("--run", tmp_path / "files", "--log"),
+            env=environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        assert (process.returncode, said in output.decode()) == (code, True), output.decode()

@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+from _pytest.mark import ParameterSet
 from harness import IS_WHOLE, until
 from hostile.conftest import Bench, Canary, Open
 from hostile.corpus import SECRET, Case, load
@@ -50,6 +51,23 @@ async def runsc(open_bench: Open) -> AsyncIterator[Neighbour]:
         yield neighbour
 
 
+def one_in(number: int, cases: Sequence[Case], *, first: int = 0) -> list[ParameterSet]:
+    """Return cases as parameters; one in ``number`` runs in `make test`, and all of them in `make faults`.
+
+    So each case runs on one of the two runtimes for every change, and each runtime has cases of every family.
+    """
+    is_short = [index % number == first for index in range(len(cases))]
+    marks = [() if short else pytest.mark.long for short in is_short]
+    return [pytest.param(case, marks=each, id=case.name) for case, each in zip(cases, marks, strict=True)]
+
+
+def test_each_runtime_has_short_cases_of_every_family() -> None:
+    short = [[param for param in one_in(2, CASES, first=first) if not param.marks] for first in (0, 1)]
+    families = [{str(param.id).partition("/")[0] for param in each} for each in short]
+    assert families[0] == families[1]
+    assert {param.id for each in short for param in each} == {case.name for case in CASES}
+
+
 def test_the_corpus_is_large_enough() -> None:
     assert len(CASES) >= 90
     assert sum(case.runsc for case in CASES) >= 30
@@ -60,17 +78,17 @@ def test_the_corpus_is_large_enough() -> None:
     }
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+@pytest.mark.parametrize("case", one_in(2, CASES))
 async def test_a_case_harms_no_other_job_on_runc(case: Case, runc: Neighbour, canary: Canary) -> None:
     await _harms_no_other_job(case, runc, canary, case.outcome)
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+@pytest.mark.parametrize("case", one_in(2, CASES, first=1))
 async def test_a_case_harms_no_other_job_on_oci(case: Case, oci: Neighbour, canary: Canary) -> None:
     await _harms_no_other_job(case, oci, canary, case.outcome)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.runsc], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", one_in(3, [case for case in CASES if case.runsc]))
 async def test_a_case_harms_no_other_job_on_runsc(case: Case, runsc: Neighbour, canary: Canary) -> None:
     await _harms_no_other_job(case, runsc, canary, [*case.outcome, *case.outcome_runsc])
 

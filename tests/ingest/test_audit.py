@@ -98,6 +98,9 @@ EXAMPLES: dict[str, Any] = {
     "extensions_withdraw": None,
     "claims_claim": {"days": 1},
     "claims_choose": {"submission": None},
+    "retention_put": {"logs": 30},
+    "retention_order": {"dry_run": True},
+    "retention_order_deployment": {"dry_run": True},
 }
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 WARM = (
+    "broadway.cli.app",
     "broadway.cli.doctor",
     "broadway.cli.topology",
     "broadway.client",
@@ -31,6 +32,9 @@ WARM = (
     "broadway.notifier.__main__",
     "broadway.grader.__main__",
     "fake_containers",
+    "httpcore2",  # which a client imports with its first connection, as it does the next two
+    "h11",
+    "truststore",
 )
 LARGEST = 1 << 18  # bytes of a request
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG

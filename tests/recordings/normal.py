@@ -232,7 +232,7 @@ def _names(recording: Recording) -> _Names:
     names.names |= {run: f"<{name}>" for run, name in runs.items() if run not in keyed}
     large = [run["students_env"] for run in held["grading_run"] if isinstance(run["students_env"], dict)]
     names.names |= {reference["token"]: "<token>" for reference in large}
-    kept = ("hook_delivery", "hook_quota", "submission", "regrade")
+    kept = ("hook_delivery", "hook_quota", "submission", "regrade", "removal")
     names.kept |= keyed | {str(each["_id"]) for name in kept for each in held[name]}
     tickets = next(_binary(secret["value"]) for secret in held["service_secret"] if secret["_id"] == "tickets")
     ends = {outcome["_id"]: outcome["attempts"] for outcome in held["job_outcome"]}

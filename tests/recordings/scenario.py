@@ -6,13 +6,16 @@ A grader gets orders only while it is idle, which a completed job in its only sl
 """
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from fake_containers import FakeContainers
 from harness import stage, token_of, until
 from recordings import gateway, grades, webhooks
 from recordings.capture import TYPE
-from recordings.system import System
+from recordings.system import System, databases
+
+from broadway.mongo.store import Store
 
 COURSE = "cs101"
 HANG = [stage("hang", timeout=600)]
@@ -51,6 +54,7 @@ async def play(system: System) -> None:
     await gateway.leave_unfinished(system)
     await system.ask("POST", "graders/host2/slots", {"slots": 3}, status=202)
     await system.find("worker_node", _id="host2", slots=3)
+    await remove_what_is_old(system)
     await grades.end(system)
 
 
@@ -147,6 +151,17 @@ async def take_files(system: System) -> None:
     await system.over(made["run_id"])
     await system.ask("PUT", f"{assignment}/settings", {"points": 10, "starts": "with_roster"})
     await system.hand_in(COURSE, "files", "bob", {"src/main.c": b"int main(void) {}"})
+
+
+async def remove_what_is_old(system: System) -> None:
+    """Set a course's rules of retention, and count by them; remove a submission as a pass would."""
+    await system.ask("PUT", f"courses/{COURSE}/retention", {"works": 365, "logs": "keep"})
+    await system.ask("POST", f"courses/{COURSE}/retention/passes", {"dry_run": True}, status=202)
+    await system.find("retention", _id=COURSE, ordered=None, last_dry={"$ne": None})
+    made = await system.find("submission", course=COURSE, assignment="files", student="bob")
+    names = databases(system.place)
+    async with Store.connect(system.place.mongodb_dsn, primary=names["primary"], logs=names["logs"]) as store:
+        assert await store.removals.remove_submissions(COURSE, "files", [made["_id"]], datetime.now(UTC)) == 1
 
 
 async def follow_a_log(system: System, engine: FakeContainers) -> None:

@@ -8,6 +8,7 @@ from broadway.domain.access import Kind, Principal
 from broadway.domain.openid import Attempt, Person, PersonRules
 from broadway.domain.page_session import MOST_ROLES, STAFF_LIFETIME, PageRole, PageSession
 from broadway.ingest.commands.sign_in import Credential, SignedIn, SignIn
+from broadway.ingest.commands.tokens import StudentsOfCourses
 from broadway.lifecycle.stores import CoursesById
 
 WORDS = "OpenID Connect"
@@ -45,14 +46,11 @@ class Provider(Protocol):
         """
 
 
-class CoursesOfStudents(Protocol):
+class CoursesOfStudents(StudentsOfCourses, Protocol):
     """Rosters by their students."""
 
     async def courses_of(self, student: str, *, limit: int) -> list[str]:
         """Return the ids of courses that have a student in a roster, in order."""
-
-    async def has_student(self, course: str, student: str) -> bool:
-        """Return whether a student is in a roster of the course."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +120,7 @@ class OpenIdSignIn:
 
 
 def several(roles: tuple[PageRole, ...]) -> tuple[PageRole, ...]:
-    """Return roles between which a person can choose; none if there is only one."""
+    """Return roles between which a person can choose; no role if there is only one."""
     return roles if len(roles) > 1 else ()
 
 

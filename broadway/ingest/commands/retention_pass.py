@@ -43,6 +43,9 @@ class RemovableRuns(OldRuns, Protocol):
     async def remove_submissions(self, course: str, assignment: str, works: Sequence[str], now: datetime) -> int:
         """Remove submissions, at most ``BATCH``, with their deliveries; return their number."""
 
+    async def count_submissions(self, course: str, works: Sequence[str]) -> int:
+        """Return how many of some works, at most ``BATCH``, are uploads."""
+
     async def remove_logs(self, jobs: Sequence[OldJob], now: datetime) -> int:
         """Remove the logs of jobs, at most ``BATCH``; return the number of the removed ones."""
 
@@ -211,14 +214,14 @@ class CoursePass:
 
     async def _works(self, assignment: str, chosen: Chosen) -> None:
         """Remove uploads first: the results of their jobs keep them in the draft until the runs are gone, too."""
-        if self.is_dry:
-            received = await self.old.removals.received(self.course, assignment)
-            self._count(Kind.SUBMISSIONS, sum(work in received for work in chosen.works))
-        else:
-            for some in _batches(chosen.works):
-                await self.turn()
-                removed = await self.old.removals.remove_submissions(self.course, assignment, some, self.now)
-                self._count(Kind.SUBMISSIONS, removed)
+        removals = self.old.removals
+        for some in _batches(chosen.works):
+            await self.turn()
+            if self.is_dry:
+                number = await removals.count_submissions(self.course, some)
+            else:
+                number = await removals.remove_submissions(self.course, assignment, some, self.now)
+            self._count(Kind.SUBMISSIONS, number)
         await self._runs(chosen.runs)
 
     async def _runs(self, runs: Sequence[OldRun]) -> None:

@@ -9,11 +9,11 @@ from pydantic import ValidationError
 
 from broadway.domain.job import FaultPhase, Job, Outcome
 from broadway.domain.letter import Letter
-from broadway.domain.run import NothingToDoError, Run
+from broadway.domain.run import NothingToDoError
 from broadway.ingest.commands.limits import NoConfigError, RejectedError
 from broadway.ingest.commands.rerun import Reruns
 from broadway.lifecycle.orders import OrderError
-from broadway.lifecycle.stores import JobsById
+from broadway.lifecycle.stores import JobsById, RunSummaries
 from broadway.messages.batches import JobsFinished
 from broadway.runtime.crashpoints import Point, reach
 
@@ -39,13 +39,6 @@ class Letters(Protocol):
 
     async def discard(self, letter_id: str) -> bool:
         """Remove a dead letter; return False if it does not exist."""
-
-
-class RunSummaries(Protocol):
-    """Stored runs."""
-
-    async def summary(self, run_id: str) -> Run | None:
-        """Return a run without its config and its students, or None."""
 
 
 @dataclass(slots=True)

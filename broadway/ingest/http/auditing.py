@@ -40,6 +40,11 @@ async def audited(request: Request, deps: Deps, handler: Handler, rights: Rights
     return answer
 
 
+async def note_read(request: Request, deps: Deps, operation: str) -> None:
+    """Keep a record of a read that discloses all about a person, before its answer."""
+    await _keep(request, deps, Rights((), operation=operation), None, Response())
+
+
 async def _state_before(request: Request, deps: Deps, rights: Rights) -> Any:
     """Return the state that a request is about to change.
 

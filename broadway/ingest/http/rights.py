@@ -57,6 +57,10 @@ async def nothing(*_: Any) -> None:
     """Return no state: the action has none before it, or too much for the audit log."""
 
 
+async def unchanged(*_: Any) -> None:
+    """Return no state: the request only shows something, for what does not fit an address, and leaves no record."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rights:
     """The credentials that a handler takes.

@@ -36,7 +36,7 @@ class Requests:
         """Return the answer to GET.
 
         Raises:
-            ProviderUnavailableError: It is late, or no JSON object of a bounded size.
+            ProviderUnavailableError: There is no answer in time, or no JSON object of a bounded size.
         """
         return await self._ask("GET", url, headers={"Authorization": f"Bearer {bearer}"} if bearer else {})
 
@@ -44,7 +44,7 @@ class Requests:
         """Return the answer to a form.
 
         Raises:
-            ProviderUnavailableError: It is late, or no JSON object of a bounded size.
+            ProviderUnavailableError: There is no answer in time, or no JSON object of a bounded size.
         """
         return await self._ask("POST", url, data=dict(form), auth=login)
 

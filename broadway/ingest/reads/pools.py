@@ -9,10 +9,10 @@ from typing import Protocol
 
 import structlog
 
-from broadway.domain.grader import Grader
 from broadway.domain.pool_load import PoolLoad, PoolSlots, Rates, StoredLoad
-from broadway.messages.topology import Queue, ready_queue
-from broadway.ports import PublishError, QueueState
+from broadway.ingest.reads.stores import LiveGraders
+from broadway.messages.topology import ready_queue
+from broadway.ports import PublishError, QueueStates
 from broadway.runtime.shared_calls import SharedCalls
 
 LIFETIME = 2.0  # seconds for which all readers share a read, at least
@@ -23,29 +23,11 @@ BROKER_WITHIN = 2.0  # seconds for the depths of all queues
 log = structlog.get_logger(__name__)
 
 
-class LiveGraders(Protocol):
-    """Queries on graders."""
-
-    async def alive(self) -> list[Grader]:
-        """Return the graders that are marked alive."""
-
-
 class LoadsInStore(Protocol):
     """Queries on jobs."""
 
     async def load_of_pool(self, pool: str, now: datetime) -> StoredLoad:
         """Return the load of a pool by the store; it counts a bounded number of jobs."""
-
-
-class QueueStates(Protocol):
-    """Queries on the broker's queues."""
-
-    async def queue_state(self, queue: Queue) -> QueueState | None:
-        """Return the state of a queue; None if the queue does not exist.
-
-        Raises:
-            PublishError: The broker is unavailable.
-        """
 
 
 @dataclass(frozen=True, slots=True)

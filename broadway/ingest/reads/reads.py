@@ -24,6 +24,7 @@ from broadway.ingest.reads.run_tables import RunTables
 from broadway.ingest.reads.runs import RunReads
 from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.stores import IdQueries, RemovedQueries
+from broadway.ingest.reads.student_export import StudentExports
 from broadway.ingest.reads.submissions import SubmissionReads
 from broadway.ingest.reads.waiting import WaitingReads
 
@@ -58,3 +59,4 @@ class Reads:
     class_jobs: ClassJobs
     ids: IdQueries
     removed: RemovedQueries
+    student_exports: StudentExports

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from broadway.domain.grade_book import BookEntry, ChunkRef, Version
 from broadway.domain.handed_in import HandedIn
-from broadway.domain.results_of_work import ALL, Among, Receipt, Result
+from broadway.domain.results_of_work import Among, Receipt, Result
 from broadway.domain.retention import (
     Chosen,
     OldRun,
@@ -102,8 +102,9 @@ class WorkChoice:
     async def _works(self, course: str, assignment: str, before: datetime, referred: Referred) -> dict[str, OldWork]:
         stored = self.grades.works.works
         waiting = {each.id for each in await stored.waiting(course, assignment)}
-        received = await self.runs.received(course, assignment)
-        results = await stored.results(course, assignment, ALL)
+        cuts = await self.grades.cuts(course, assignment)
+        received = await self.runs.received(course, assignment, cuts)
+        results = await stored.results(course, assignment, Among(cuts=cuts))
         found = old_works(received, results, before, referred)
         return {work: each for work, each in found.items() if work not in waiting}
 

@@ -137,11 +137,15 @@ class ReportQueries(Protocol):
         """Return the bytes of a results file, or None."""
 
 
-class GraderQueries(GradersById, GraderList, Protocol):
-    """Queries on graders."""
+class LiveGraders(Protocol):
+    """The graders that are alive."""
 
     async def alive(self) -> list[Grader]:
         """Return the graders that are marked alive."""
+
+
+class GraderQueries(GradersById, GraderList, LiveGraders, Protocol):
+    """Queries on graders."""
 
 
 class HookQueries(Protocol):

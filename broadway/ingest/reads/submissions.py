@@ -1,21 +1,18 @@
 """Reads of submissions and of their files."""
 
 import asyncio
-import io
 import zipfile
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from broadway.domain.job import Job, Phase
 from broadway.domain.pages import Slice, cursor, sliced
 from broadway.domain.submission import UPLOADS, Submission, SubmissionHead
 from broadway.domain.webhook import Delivery, delivery_key
 from broadway.ingest.reads.stores import DeliveryQueries
+from broadway.ingest.reads.zips import ZipSink
 from broadway.lifecycle.stores import JobsOfRuns, SubmissionsById
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
 
 _REGULAR = 0o100000  # the type of a regular file in a Unix mode
 _UNIX = 3  # the system of a zip entry that has a Unix mode
@@ -107,7 +104,7 @@ class SubmissionReads:
         Raises:
             MissingContentError: A content is not stored.
         """
-        sink = _Sink()
+        sink = ZipSink()
         when = submission.at.timetuple()[:6]
         with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in submission.files:
@@ -119,24 +116,3 @@ class SubmissionReads:
                         await asyncio.to_thread(entry.write, piece)  # others are served while it is compressed
                         yield sink.taken()
         yield sink.taken()
-
-
-class _Sink(io.RawIOBase):
-    """A stream that cannot seek, whose bytes are taken away as they come."""
-
-    def __init__(self) -> None:
-        self._waiting = bytearray()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: "Buffer") -> int:
-        piece = bytes(data)
-        self._waiting += piece
-        return len(piece)
-
-    def taken(self) -> bytes:
-        """Return the bytes that came since the last call."""
-        waiting = bytes(self._waiting)
-        self._waiting.clear()
-        return waiting

@@ -80,7 +80,7 @@ def _fields(form: Mapping[str, str]) -> dict[str, Any]:
     """Return the fields of a course that a form means; those that were left empty are missing.
 
     Raises:
-        Refused: 422, a number is wrong.
+        Refused: 422, a text is not the number that it should be.
     """
     given = {name: form.get(name, "").strip() for name in ("id", "weight", "concurrency", "pool")}
     fields: dict[str, Any] = {name: given[name] for name in ("id", "pool") if given[name]}

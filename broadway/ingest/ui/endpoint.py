@@ -20,7 +20,7 @@ from broadway.ingest.http.auth import Access, grant
 from broadway.ingest.http.deps import Deps, Handler
 from broadway.ingest.http.errors import RETRY_AFTER, answer_to
 from broadway.ingest.http.places import in_place
-from broadway.ingest.http.rights import PEOPLE, UNSAFE, Load, Rights, rights_of
+from broadway.ingest.http.rights import PEOPLE, UNSAFE, Load, Rights, rights_of, unchanged
 from broadway.ingest.ui.refused_forms import RefusedForm
 from broadway.ingest.ui.security import LINKS, demand_own_origin, secret_of
 from broadway.ingest.ui.templating import keep_session, page, session_in
@@ -126,7 +126,7 @@ class _Endpoint:
         if session.kind not in rights.kinds:
             raise Refused(404, NOTHING_HERE)
         grant(request, await self._access(request, session))
-        if request.method in UNSAFE:
+        if request.method in UNSAFE and rights.before is not unchanged:
             return await audited(request, self.deps, handler, rights)
         return await handler(request, self.deps)
 

@@ -143,7 +143,7 @@ def _checked_name(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RosterPage:
-    """The roster of an assignment; None if there is none yet."""
+    """The roster of an assignment, or None, and the latest actions on it."""
 
     course: str
     assignment: str

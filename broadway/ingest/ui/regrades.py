@@ -1,7 +1,7 @@
 """`/ui/c/…/regrades`: regrades of a course, and one with the difference that it makes; start, publish, discard it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from secrets import token_hex
 from typing import Any
@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from broadway.domain.comparison import Category
 from broadway.domain.pages import ROWS, pages_of
-from broadway.domain.regrade import Publish, Regrade, RegradeOrder, RegradeState, Select
+from broadway.domain.regrade import MAX_NOTE, Publish, Regrade, RegradeOrder, RegradeState, Select
 from broadway.domain.regrade_diff import Diff, Row
 from broadway.domain.status_line import StatusLine, Tone
 from broadway.ingest.commands.regrade import RegradePublication
@@ -21,7 +21,7 @@ from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of
 from broadway.ingest.http.bodies import check
 from broadway.ingest.http.deps import Deps
-from broadway.ingest.http.rights import Auth, Load, nothing, takes
+from broadway.ingest.http.rights import Auth, Load, nothing, takes, unchanged
 from broadway.ingest.reads.regrades import Progress
 from broadway.ingest.ui.beside import actions_on
 from broadway.ingest.ui.endpoint import NOTHING_HERE, redirected, visitor
@@ -31,6 +31,8 @@ from broadway.ingest.ui.templating import page
 from broadway.messages.resources.regrades import RegradePublish, RegradeStart
 
 MOST_ASSIGNMENTS = 100
+MOST_FIELDS = 5_000  # of the form with the ticked students
+MAX_CHOICE = 2**20  # bytes of it
 LATEST = 5  # regrades of each assignment
 WAITS = (RegradeState.DRAFT, RegradeState.RUNNING)
 COMPARED = (RegradeState.READY, RegradeState.STALE, RegradeState.PUBLISHED)
@@ -66,6 +68,8 @@ class RegradePage:
     diff: Diff | None
     category: Category | None
     number: int
+    chosen: frozenset[str] = frozenset()  # students who are ticked, on any page
+    given: Mapping[str, str] = field(default_factory=dict)  # the other fields of the form so far
 
     @property
     def base(self) -> str:
@@ -109,6 +113,13 @@ class RegradePage:
         """The rows of the page."""
         some = self.wanted[(self.number - 1) * ROWS : self.number * ROWS]
         return [(row, CATEGORIES[row.category]) for row in some]
+
+    @property
+    def elsewhere(self) -> Sequence[str]:
+        """The ticked students on other pages."""
+        here = {row.student for row, _ in self.rows}
+        known = {row.student for row in self.diff.rows} if self.diff else set()
+        return sorted((self.chosen & known) - here)
 
     def link(self, category: Category | None, number: int = 1) -> str:
         """Return the address of the page with the rows of a category."""
@@ -191,10 +202,21 @@ async def _before(request: Request, deps: Deps) -> Any:
     return {"id": regrade.id, "assignment": regrade.assignment, "state": regrade.state, "version": regrade.version}
 
 
+@takes(Auth.COURSE, before=unchanged)
+async def choose(request: Request, deps: Deps) -> Response:
+    """Show another page of the rows with all that the form has so far, and change nothing."""
+    form = await lists_of(request, limit=MAX_CHOICE, most=MOST_FIELDS)
+    given = {name: values[-1][:MAX_NOTE] for name, values in form.items()}
+    async with deps.shares.turn(Load.LARGE):
+        found = await page_of(request, deps)
+    view = replace(found, chosen=frozenset(form.get("student", [])), given=given)
+    return page(request, "regrade.html", view=view, key=key_in(given) or token_hex(8))
+
+
 @takes(Auth.COURSE, before=_before, operation="ui.publishRegrade")
 async def publish(request: Request, deps: Deps) -> Response:
     """Publish the grades of a regrade: all, those that are higher, or those of ticked students."""
-    regrade, form = await own_regrade(request, deps), await lists_of(request, limit=MAX_FORM, most=ROWS + 20)
+    regrade, form = await own_regrade(request, deps), await lists_of(request, limit=MAX_CHOICE, most=MOST_FIELDS)
     given = {name: values[-1] for name, values in form.items()}
     which = given.get("publish", "")
     fields = {

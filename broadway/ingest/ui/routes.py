@@ -100,6 +100,7 @@ PAGES: Mapping[str, Mapping[str, Handler]] = {
     f"{_COURSE}/regrades": {"GET": regrades.list_regrades, "POST": regrades.start},
     _REGRADE: {"GET": regrades.show},
     f"{_REGRADE}/live": {"GET": live.of_regrade},
+    f"{_REGRADE}/choose": {"POST": regrades.choose},
     f"{_REGRADE}/publish": {"POST": regrades.publish},
     f"{_REGRADE}/refresh": {"POST": regrades.refresh},
     f"{_REGRADE}/discard": {"POST": regrades.discard},

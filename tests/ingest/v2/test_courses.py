@@ -68,28 +68,28 @@ async def test_a_course_is_added_once(client: Client, course: str) -> None:
 
     assert again.status_code == 409
     assert f"there is a course {course} already" in again.json()["detail"]
-    shown = await client.http.get("/api/v2/courses", params={"limit": 500}, headers=OPERATOR)
-    assert {"id": course, "weight": 2.5, "concurrency": 4, "pool": "default"} in shown.json()["items"]
+    assert {"id": course, "weight": 2.5, "concurrency": 4, "pool": "default"} in await in_pages_of(client, 500)
 
 
 async def test_operators_read_all_courses_in_pages(client: Client, course: str) -> None:
     assert (await added(client, id=f"{course}-2")).status_code == 201
 
-    every = await in_pages_of(client, 500)
-    found = await in_pages_of(client, len(every) // 2)  # other tests have left many courses
+    every = [each["id"] for each in await in_pages_of(client, 500)]
+    # Other tests have left many courses.
+    found = [each["id"] for each in await in_pages_of(client, len(every) // 2)]
 
     assert found == sorted(set(found)) == every
     assert {course, f"{course}-2"} <= set(found)
 
 
-async def in_pages_of(client: Client, limit: int) -> list[str]:
-    """Return the ids of all courses, read in pages."""
-    found: list[str] = []
+async def in_pages_of(client: Client, limit: int) -> list[dict[str, Any]]:
+    """Return all courses, read in pages."""
+    found: list[dict[str, Any]] = []
     after: str | None = ""
     while after is not None:
         params = {"limit": str(limit), **({"after": after} if after else {})}
         page = (await client.http.get("/api/v2/courses", params=params, headers=OPERATOR)).json()
-        found += [each["id"] for each in page["items"]]
+        found += page["items"]
         assert len(page["items"]) <= limit
         after = page["next"]
     return found

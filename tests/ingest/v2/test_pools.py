@@ -74,7 +74,7 @@ async def test_the_token_for_metrics_reads_loads_only(client: Client, pool: str)
     (found,) = [
         each for each in (await client.http.get("/api/v2/pools", headers=SCALER)).json()["pools"] if each["id"] == pool
     ]
-    assert (found["without_secret"], found["reason"]) == (None, None)
+    assert (found["without_secret"], found["reason"]) == ([], "")
     assert found["jobs"]["waiting"] == 2
     refused = await client.http.put(f"/api/v2/pools/{pool}", headers=SCALER, json={"original_graders": True})
     assert refused.status_code == 401

@@ -23,7 +23,8 @@ function swap(old, fresh) {
     }
   }
   for (const field of old.querySelectorAll("form [name]")) {
-    const after = [...fresh.querySelectorAll(`[name="${field.name}"]`)].find((each) => each.form?.action === field.form.action);
+    const isSame = (each) => each.form?.action === field.form.action && (field.type !== "radio" || each.value === field.value);
+    const after = [...fresh.querySelectorAll(`[name="${field.name}"]`)].find(isSame);
     if (after && (field.value !== field.defaultValue || field.checked !== field.defaultChecked)) {
       after.value = field.value;
       after.checked = field.checked;
@@ -147,7 +148,7 @@ if (lines && "EventSource" in window) {
 // A form is sent once: the button of one that is under way says so. Orders on live pages are sent without a reload.
 document.addEventListener("submit", (event) => {
   const form = event.target;
-  if (form.method !== "post" || "again" in form.dataset || event.defaultPrevented) {
+  if (form.method !== "post" || "again" in form.dataset || event.defaultPrevented || event.submitter?.hasAttribute("formaction")) {
     return;
   }
   if (form.dataset.sent) {

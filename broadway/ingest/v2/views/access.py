@@ -30,11 +30,11 @@ def pool_view(state: PoolState, load: PoolLoad, *, target: float = TARGET, is_op
     return PoolView(
         id=state.pool.id,
         original_graders=state.pool.original_graders,
-        reason=state.pool.reason if is_operator else None,
+        reason=state.pool.reason if is_operator else "",
         changed_at=state.pool.changed_at,
         courses=state.courses,
         graders=state.graders,
-        without_secret=state.without_secret if is_operator else None,
+        without_secret=state.without_secret if is_operator else [],
         live_graders=load.graders,
         slots=PoolSlotsView(**asdict(load.slots)),
         jobs=PoolJobsView(
