@@ -38,7 +38,7 @@ def management_of(settings: "ApiSettings") -> str:
 
 @contextmanager
 def failures() -> Iterator[None]:
-    """Exit with the reason if the broker or the store refuses or does not answer. Warnings go to stderr, and no log line to stdout."""
+    """Exit with the reason if the broker or the store refuses or does not answer. Warnings are logged to stderr."""
     import structlog  # noqa: PLC0415 - as above
 
     from broadway.management import ManagementError  # noqa: PLC0415
