@@ -264,6 +264,8 @@ async def test_an_unsafe_operation_leaves_a_record(
         "pools_put",
         "grade_adjustments_adjust",
         "extensions_add",
+        "retention_order",
+        "retention_order_deployment",
         *FORMS,
     ):
         assert record["before"].startswith("{"), "the state before"

@@ -47,6 +47,7 @@ _DRAWN = {
     "page_session": {"digest"},
     "callback_endpoint": {"secret", "previous_secret", "holder"},
     "roster": {"revision"},
+    "migration": {"holder"},
     "service_secret": {"value"},
 }
 # Messages that more than one service may send, in any order: a run's next step, which any service may take, and orders
