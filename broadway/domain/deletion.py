@@ -65,6 +65,14 @@ class Deletion:
         return replaced(text, self.names, self.pseudonym)
 
 
+@dataclass(frozen=True, slots=True)
+class OpenWork:
+    """Runs of a student alone, and the student's jobs in other runs, that have not ended."""
+
+    runs: Sequence[str] = ()
+    jobs: Sequence[str] = ()
+
+
 def pseudonym_of(secret: bytes, course: str, student: str) -> str:
     """Return the text that stands for a deleted student of a course."""
     key = hmac.new(secret, f"{course}\0{student}".encode("utf-8", "surrogatepass"), hashlib.sha256)

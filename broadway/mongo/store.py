@@ -29,6 +29,7 @@ from broadway.mongo.callback_store import Callbacks
 from broadway.mongo.client import Answers, Client
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
+from broadway.mongo.deletions import StudentDeletions
 from broadway.mongo.deliveries import Deliveries
 from broadway.mongo.errors import translated
 from broadway.mongo.graders import Graders
@@ -51,6 +52,7 @@ from broadway.mongo.secrets import Secrets
 from broadway.mongo.sessions import PageSessions
 from broadway.mongo.stored_bytes import StoredBytes
 from broadway.mongo.student_data import StudentData
+from broadway.mongo.student_erasure import StudentErasure
 from broadway.mongo.students import Students
 from broadway.mongo.submissions import SubmissionStore
 from broadway.mongo.work_results import WorkResults
@@ -100,6 +102,8 @@ class Store:
     removals: Removals
     old_graders: OldGraders
     student_data: StudentData
+    student_deletions: StudentDeletions
+    student_erasure: StudentErasure
     _primary: Database
     _answers: Answers
 
@@ -184,6 +188,8 @@ class Store:
             removals=Removals.of(main, logs),
             old_graders=OldGraders(main["worker_node"]),
             student_data=StudentData.of(main, logs),
+            student_deletions=StudentDeletions(main["student_deletion"]),
+            student_erasure=StudentErasure.of(main, logs),
             _primary=main,
             _answers=answers,
         )
@@ -208,6 +214,7 @@ class Store:
         await self.callbacks.ensure_indexes()
         await self.removals.ensure_indexes()
         await self.reports.ensure_indexes()
+        await self.student_deletions.ensure_indexes()
 
     def shared(self, *, linger: float = 0) -> Batched:
         """Return the most used collections, batched for many concurrent callers; ``linger``: see ``BatchedRuns``."""

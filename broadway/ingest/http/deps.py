@@ -26,6 +26,7 @@ from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.retention import Retention
+from broadway.ingest.commands.student_deletion import StudentDeletion
 from broadway.ingest.commands.retry_letters import LetterRetries
 from broadway.ingest.commands.sign_in import SignIn
 from broadway.ingest.commands.start import RunStarts
@@ -84,6 +85,7 @@ class Deps:
     pools: Pools
     courses: CourseSettings
     retention: Retention
+    student_deletion: StudentDeletion
     grader_orders: GraderOrders
     forgotten_graders: ForgottenGraders
     openid: OpenIdSignIn | None = None
