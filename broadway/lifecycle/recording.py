@@ -124,7 +124,7 @@ class Recorder:
         return moved
 
     async def _forget(self, unknown: Sequence[JobFinished]) -> None:
-        """Remove what was stored for jobs that do not exist: the job was removed, or cleared, before its outcome came."""
+        """Remove what was stored for jobs that were removed, or cleared, before their outcome came."""
         for event in unknown:
             await self.reports.remove(event.job_id, [event.execution_id])
             await self.logs.remove(event.job_id, [event.execution_id])

@@ -38,11 +38,13 @@ class DeletedGrades:
 
     async def count(self, who: Deletion) -> Counter[str]:
         """Return the numbers of what grades have of a student."""
-        counts = {kind: len(await self._of(name).find(query, {"_id": 1})) for kind, name, query in _own(who)}
-        entries = 0
+        counts: Counter[str] = Counter()
+        for kind, name, query in _own(who):
+            counts[kind] += len(await self._of(name).find(query, {"_id": 1}))
         for version in await self._versions(who.course):
-            entries += len(await self._changed(who, version))
-        return Counter(counts, grade_entries=entries, regrade_items=len(await self._parts(who)))
+            counts["grade_entries"] += len(await self._changed(who, version))
+        counts["regrade_parts"] = len(await self._parts(who))
+        return counts
 
     async def remove(self, who: Deletion) -> None:
         """Remove a student from the grades of a course; the grades of others stay as they are."""

@@ -102,7 +102,9 @@ class DeletedTraces:
 
     async def _remove_letters(self, who: Deletion, jobs: Sequence[str]) -> None:
         """Remove dead letters that name a job of the student, or the student and the course."""
-        named = [json.dumps(each, ensure_ascii=ascii_only).encode() for each in who.names for ascii_only in (True, False)]
+        named = [
+            json.dumps(each, ensure_ascii=ascii_only).encode() for each in who.names for ascii_only in (True, False)
+        ]
         course, ids = json.dumps(who.course).encode(), [each.encode() for each in jobs]
         for letter in await self._of("dead_letter").find({}, {"body": 1}):
             body = bytes(letter.get("body") or b"")

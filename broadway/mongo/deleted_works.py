@@ -79,11 +79,12 @@ class DeletedWorks:
         for assignment in await self.names(who.course):
             for name in (f"{who.course}/{assignment}", f"{who.course}/{assignment}/@regrade"):
                 async for some in self.removals.started_before(name, datetime.now(UTC) + _AHEAD, _RUN):
-                    for each in some:
-                        if (run := await self._found(who, each)) or str(each["_id"]) in jobs:
-                            found[str(each["_id"])] = run or _run(each)
-        for run in jobs.keys() - found.keys():
-            found[run] = Found(run, is_stored=False)
+                    for document in some:
+                        run = await self._found(who, document)
+                        if run.places or run.run in jobs:
+                            found[run.run] = run
+        for identity in jobs.keys() - found.keys():
+            found[identity] = Found(identity, is_stored=False)
         for each in found.values():
             await self._add_jobs(each, jobs.get(each.run, set()))
         return list(found.values())
@@ -104,16 +105,18 @@ class DeletedWorks:
             found.setdefault(each["grading_run_id"], set()).add(str(each["_id"]))
         return found
 
-    async def _found(self, who: Deletion, document: Document) -> Found | None:
-        """Return a run if the student is in its list, or None."""
-        found = _run(document)
+    async def _found(self, who: Deletion, document: Document) -> Found:
+        """Return a run with the student's places in its list. A run without a list may be the student's own."""
+        is_over = RunState(document["state"]).is_terminal and not document.get("order")
+        found = Found(str(document["_id"]), document.get("round", 1), is_over=is_over)
+        found.reference = Reference.of(document)
         if found.reference:
             students = await self._students(found.reference)
         else:
             students = [each.get(STUDENT) for each in document.get(_ENV) or ()]
         found.places = positions(students, who.names)
         found.is_own = not document.get("regrade") and len(found.places) == len(students)
-        return found if found.places else None
+        return found
 
     async def _students(self, reference: Reference) -> list[str | None]:
         chunks = await self.removals.students.find_by_ids(reference.ids, {f"envs.{STUDENT}": 1})
@@ -144,8 +147,7 @@ class DeletedWorks:
             runs=len(own),
             jobs=sum(len(each.jobs) for each in own),
             jobs_in_other_runs=sum(max(len(each.jobs), len(each.places)) for each in some if not each.is_own),
-            logs=sum("stdout" in each for each in logs)
-            + await _count(self.removals.logs, "grading_job_id", jobs),
+            logs=sum("stdout" in each for each in logs) + await _count(self.removals.logs, "grading_job_id", jobs),
             reports=await self.removals.reports.count_of(executions),
             artifacts=await _count(self.removals.artifacts, "job", jobs),
         )
@@ -193,8 +195,8 @@ class DeletedWorks:
         for job in await self.removals.jobs.find_by_ids(object_ids(found.jobs), fields):
             await self._clear_job(who, job)
         await reach(Point.DELETION_JOBS_CLEARED)
-        for job in found.jobs:
-            await self.removals.results.delete_many({"_id": {"$gte": f"{job}:", "$lt": f"{job};"}})
+        for identity in found.jobs:
+            await self.removals.results.delete_many({"_id": {"$gte": f"{identity}:", "$lt": f"{identity};"}})
         entry = {STUDENT: who.pseudonym}
         if found.places and found.reference:
             for chunk in await self.removals.students.find_by_ids(found.reference.ids):
@@ -202,10 +204,10 @@ class DeletedWorks:
                 if envs != chunk["envs"]:
                     await self.removals.students.update_one({"_id": chunk["_id"]}, {"$set": {"envs": envs}})
         elif found.places:
-            identity = object_id(found.run)
-            run = await self.removals.runs.find_one({"_id": identity}, {_ENV: 1}) or {}
+            query = {"_id": object_id(found.run)}
+            run = await self.removals.runs.find_one(query, {_ENV: 1}) or {}
             envs = [entry if each.get(STUDENT) in who.names else each for each in run.get(_ENV) or ()]
-            await self.removals.runs.update_one({"_id": identity}, {"$set": {_ENV: envs}})
+            await self.removals.runs.update_one(query, {"$set": {_ENV: envs}})
         await reach(Point.DELETION_RUNS_CLEARED)
 
     async def _clear_job(self, who: Deletion, job: Document) -> None:
@@ -254,17 +256,6 @@ class DeletedWorks:
 async def _count(documents: Documents, name: str, values: Sequence[str]) -> int:
     parts = [list(values[start : start + IDS]) for start in range(0, len(values), IDS)]
     return sum([len(await documents.find({name: {"$in": part}}, {"_id": 1})) for part in parts])
-
-
-def _run(document: Document) -> Found:
-    is_over = RunState(document["state"]).is_terminal and not document.get("order")
-    return Found(
-        str(document["_id"]),
-        document.get("round", 1),
-        is_own=not document.get("regrade"),
-        is_over=is_over,
-        reference=Reference.of(document),
-    )
 
 
 def _without_marks(document: Document) -> list[Document]:

@@ -26,10 +26,10 @@ from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.retention import Retention
-from broadway.ingest.commands.student_deletion import StudentDeletion
 from broadway.ingest.commands.retry_letters import LetterRetries
 from broadway.ingest.commands.sign_in import SignIn
 from broadway.ingest.commands.start import RunStarts
+from broadway.ingest.commands.student_deletion import StudentDeletion
 from broadway.ingest.commands.tokens import TokenSettings
 from broadway.ingest.commands.upload import Uploads
 from broadway.ingest.gateway.gateway import Gateway
