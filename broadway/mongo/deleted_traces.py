@@ -44,6 +44,7 @@ class DeletedTraces:
             counts[kind] += len(await self._of(name).find(query, {"_id": 1}))
         counts["callbacks"] = len(await self._of("callback_event").find(_events(who), {"_id": 1}))
         counts["submitted_for_groups"] = len(await self._of("submission").find(_by(who), {"_id": 1}))
+        counts["dead_letters"] = len(await self._letters(who, ()))
         counts["audit"] = sum([1 async for _ in self._audit(who)])
         return counts
 
@@ -59,7 +60,8 @@ class DeletedTraces:
         await self._of("callback_event").update_many(_events(who), {"$set": {"data.student": None}})
         await self._of("submission").update_many(_by(who), {"$set": {"by": who.pseudonym}})
         await self._replace_reasons(who)
-        await self._remove_letters(who, jobs)
+        for letter in await self._letters(who, jobs):
+            await self._of("dead_letter").delete_one({"_id": letter})
         await reach(Point.DELETION_NAMES_REPLACED)
         async for record in self._audit(who):
             texts = {name: who.replaced(record[name]) for name in _TEXTS if record.get(name)}
@@ -100,17 +102,19 @@ class DeletedTraces:
             if isinstance(reason, str) and (left := who.replaced(reason)) != reason:
                 await self._of("callback_event").update_one({"_id": each["_id"]}, {"$set": {"data.reason": left}})
 
-    async def _remove_letters(self, who: Deletion, jobs: Sequence[str]) -> None:
-        """Remove dead letters that name a job of the student, or the student and the course."""
+    async def _letters(self, who: Deletion, jobs: Sequence[str]) -> list[str]:
+        """Return the dead letters that name a job of the student, or the student and the course."""
         named = [
             json.dumps(each, ensure_ascii=ascii_only).encode() for each in who.names for ascii_only in (True, False)
         ]
         course, ids = json.dumps(who.course).encode(), [each.encode() for each in jobs]
+        found: list[str] = []
         for letter in await self._of("dead_letter").find({}, {"body": 1}):
             body = bytes(letter.get("body") or b"")
             is_named = course in body and any(each in body for each in named)
             if is_named or any(each in body for each in ids):
-                await self._of("dead_letter").delete_one({"_id": letter["_id"]})
+                found.append(letter["_id"])
+        return found
 
     async def _audit(self, who: Deletion) -> AsyncIterator[Document]:
         """Yield the records that name the student; those without a course if no other course has the student."""

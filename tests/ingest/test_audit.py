@@ -101,6 +101,7 @@ EXAMPLES: dict[str, Any] = {
     "retention_put": {"logs": 30},
     "retention_order": {"dry_run": True},
     "retention_order_deployment": {"dry_run": True},
+    "students_delete": {"dry_run": True},
 }
 
 
@@ -266,6 +267,7 @@ async def test_an_unsafe_operation_leaves_a_record(
         "extensions_add",
         "retention_order",
         "retention_order_deployment",
+        "students_delete",
         *FORMS,
     ):
         assert record["before"].startswith("{"), "the state before"

@@ -1,0 +1,88 @@
+"""The deletion of a student's data over the API and with a command, while a job of the student waits."""
+
+import asyncio
+import json
+import zipfile
+from datetime import timedelta
+from io import BytesIO
+from typing import Any
+
+import httpx2
+import pytest
+from classes import HandIn
+from deleted_students import TracedClass, naming
+from harness import Client, token_of
+from old_classes import BEFORE_DUE
+from pymongo.asynchronous.database import AsyncDatabase
+from typer.testing import CliRunner
+
+from broadway.cli.app import app
+from broadway.mongo.store import Store
+
+REASON = "asked for it"
+
+
+@pytest.fixture
+async def group(client: Client, store: Store, course: str) -> TracedClass:
+    assert client.http
+    made = TracedClass(store, course)
+    await made.make()
+    await made.hand_in(HandIn(made.ada, BEFORE_DUE + timedelta(hours=1), outcome=None, number=3))
+    return made
+
+
+async def asked(client: Client, course: str, path: str, method: str = "GET", **more: Any) -> httpx2.Response:
+    headers = {"Authorization": f"Bearer {token_of(course)}"}
+    return await client.http.request(method, f"/api/v2/courses/{course}/{path}", headers=headers, **more)
+
+
+async def command(client: Client, course: str, *arguments: str) -> Any:
+    options = ["--server", str(client.http.base_url), "-c", course, "--token", token_of(course)]
+    return await asyncio.to_thread(CliRunner().invoke, app, ["student", "delete", *arguments, *options])
+
+
+async def test_a_command_deletes_a_student_and_shows_the_receipt(
+    client: Client, group: TracedClass, database: AsyncDatabase[dict[str, Any]], course: str
+) -> None:
+    path = f"students/{group.ada}/deletion"
+    assert (await asked(client, course, path)).status_code == 404
+    refused = await command(client, course, group.ada, "--yes")
+    assert refused.exit_code == 2, refused.output
+    refused = await command(client, course, group.ada, "--reason", REASON)
+    assert refused.exit_code == 2, refused.output
+    dry = await command(client, course, group.ada, "--dry-run", "--json")
+    assert dry.exit_code == 0, dry.output
+    counted = json.loads(dry.stdout)
+    assert (counted["dry_run"], counted["counts"]["submissions"], counted["ended_at"]) == (True, 3, None)
+
+    done = await command(client, course, group.ada, "--reason", REASON, "--yes", "--json")
+    assert done.exit_code == 0, done.output
+    receipt = json.loads(done.stdout)
+    assert receipt["counts"] == counted["counts"]
+    assert (receipt["reason"], receipt["number"], receipt["student"]) == (REASON, 1, counted["student"])
+    assert await naming(database, group.ada) == []
+    again = await command(client, course, group.ada, "--reason", "again", "--yes", "--json")
+    assert json.loads(again.stdout) == receipt
+    assert (await asked(client, course, path)).json() == receipt
+    records = (await asked(client, course, "audit")).json()["items"]
+    assert {"students_delete", "students.deleted"} <= {each["operation"] for each in records}
+    assert await naming(database, group.ada) == [], "the records of the requests"
+    answer = await asked(client, course, f"students/{group.ada}/export")
+    with zipfile.ZipFile(BytesIO(answer.content)) as archive:
+        assert json.loads(archive.read("manifest.json"))["counts"] == {"audit": 1, "files": 0}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "text"),
+    [
+        ({"reason": " "}, 400, "reason"),
+        ({"reason": "x" * 1001}, 400, "reason"),
+        ({"reason": REASON}, 404, "nothing is stored"),
+    ],
+)
+async def test_an_order_without_a_reason_or_a_student_is_refused(
+    client: Client, course: str, body: dict[str, Any], status: int, text: str
+) -> None:
+    answer = await asked(client, course, "students/unknown-to-all/deletion", "POST", json=body)
+    assert answer.status_code == status
+    assert text in answer.json()["detail"]
