@@ -27,7 +27,7 @@ class UnknownStudentError(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """One deletion. ``names`` are the student and the groups of which nobody else is a member; none once it has ended.
+    """One deletion. ``names`` are the student and the groups without other members; none once it has ended.
 
     ``repositories`` are those of the student's entries in rosters. ``counts`` has numbers by kind. ``digest`` is that
     of the receipt.

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from broadway.ingest.commands.retention import Retention, RetentionSteps
 from broadway.ingest.commands.retention_pass import Old
-from broadway.ingest.commands.student_deletion import DeletionSteps, StudentDeletion
+from broadway.ingest.commands.student_deletion import DeletionSteps
 from broadway.ingest.grade_composition import grade_reads
 from broadway.ingest.reads.retention_works import WorkChoice
 from broadway.lifecycle.orders import Orders
@@ -30,15 +30,10 @@ def retention_steps(settings: RetentionSettings, store: Store, holder: str) -> R
     )
 
 
-def deletion_of(store: Store) -> StudentDeletion:
-    """Return the requests about the deletion of a student's data."""
-    return StudentDeletion(store.student_deletions, store.student_erasure, store.secrets)
-
-
 def deletion_steps(store: Store, orders: Orders, holder: str) -> DeletionSteps:
     """Return the background steps of deletions; ``holder`` is a unique name of this process."""
     return DeletionSteps(
-        deletions=store.student_deletions,
+        deletions=store.student_erasure.deletions,
         erasure=store.student_erasure,
         jobs=store.jobs,
         orders=orders,

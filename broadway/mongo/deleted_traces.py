@@ -149,7 +149,7 @@ def _people(entry: Document) -> Sequence[str]:
 
 
 def _without(who: Deletion, entry: Document) -> Document | None:
-    """Return an entry of a roster without the student; None if nobody is left in it."""
+    """Return an entry of a roster without the student; None for an entry without others."""
     left = [each for each in _people(entry) if each not in who.names]
     if not left or entry["student"] in who.names:
         return None

@@ -29,7 +29,6 @@ from broadway.mongo.callback_store import Callbacks
 from broadway.mongo.client import Answers, Client
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
-from broadway.mongo.deletions import StudentDeletions
 from broadway.mongo.deliveries import Deliveries
 from broadway.mongo.errors import translated
 from broadway.mongo.graders import Graders
@@ -102,7 +101,6 @@ class Store:
     removals: Removals
     old_graders: OldGraders
     student_data: StudentData
-    student_deletions: StudentDeletions
     student_erasure: StudentErasure
     _primary: Database
     _answers: Answers
@@ -152,9 +150,8 @@ class Store:
     @classmethod
     def of(cls, main: Database, logs: Database, answers: Answers) -> Self:
         """Return the collections of two databases."""
-        callbacks = Callbacks.of(main)
+        callbacks, results = Callbacks.of(main), _results_of_works(main)
         outcomes = Outcomes(main["job_outcome"], callbacks.events)
-        results = _results_of_works(main)
         return cls(
             courses=Courses(main["course"]),
             assignments=Assignments(main["assignment_config"]),
@@ -188,7 +185,6 @@ class Store:
             removals=Removals.of(main, logs),
             old_graders=OldGraders(main["worker_node"]),
             student_data=StudentData.of(main, logs),
-            student_deletions=StudentDeletions(main["student_deletion"]),
             student_erasure=StudentErasure.of(main, logs),
             _primary=main,
             _answers=answers,
@@ -214,7 +210,7 @@ class Store:
         await self.callbacks.ensure_indexes()
         await self.removals.ensure_indexes()
         await self.reports.ensure_indexes()
-        await self.student_deletions.ensure_indexes()
+        await self.student_erasure.deletions.ensure_indexes()
 
     def shared(self, *, linger: float = 0) -> Batched:
         """Return the most used collections, batched for many concurrent callers; ``linger``: see ``BatchedRuns``."""

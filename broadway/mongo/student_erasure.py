@@ -12,6 +12,7 @@ from broadway.domain.deletion import Deletion, OpenWork, SharedNameError
 from broadway.mongo.deleted_grades import DeletedGrades
 from broadway.mongo.deleted_traces import DeletedTraces
 from broadway.mongo.deleted_works import DeletedWorks
+from broadway.mongo.deletions import StudentDeletions
 from broadway.mongo.stored_bytes import StoredBytes
 
 
@@ -19,6 +20,7 @@ from broadway.mongo.stored_bytes import StoredBytes
 class StudentErasure:
     """Removal by student. Each call is safe to repeat."""
 
+    deletions: StudentDeletions
     works: DeletedWorks
     grades: DeletedGrades
     traces: DeletedTraces
@@ -28,7 +30,7 @@ class StudentErasure:
     def of(cls, main: AsyncDatabase[dict[str, Any]], logs: AsyncDatabase[dict[str, Any]]) -> Self:
         """Return the removal from two databases."""
         works, grades, traces = DeletedWorks.of(main, logs), DeletedGrades.of(main), DeletedTraces.of(main)
-        return cls(works, grades, traces, StoredBytes(main["stored_bytes"], main["submission"]))
+        return cls(grades.deletions, works, grades, traces, StoredBytes(main["stored_bytes"], main["submission"]))
 
     async def listed(self, course: str, student: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the names of a student, which may be those of groups, and the repositories, as the rosters have them.

@@ -85,7 +85,6 @@ class Deps:
     pools: Pools
     courses: CourseSettings
     retention: Retention
-    student_deletion: StudentDeletion
     grader_orders: GraderOrders
     forgotten_graders: ForgottenGraders
     openid: OpenIdSignIn | None = None
@@ -93,10 +92,13 @@ class Deps:
     outages: StoreOutages = field(init=False)
     run_changes: RunChanges = field(init=False)
     letter_retries: LetterRetries = field(init=False)
+    student_deletion: StudentDeletion = field(init=False)
 
     def __post_init__(self) -> None:
         self.outages = StoreOutages(self.health)
         self.run_changes = RunChanges(self.reads.progress)
+        erasure = self.store.student_erasure
+        self.student_deletion = StudentDeletion(erasure.deletions, erasure, self.store.secrets)
         self.letter_retries = LetterRetries(self.store.dead_letters, self.store.jobs, self.store.runs, self.reruns)
 
 
