@@ -17,7 +17,7 @@ from broadway.domain.callback import CallbackEvent
 from broadway.domain.extension import Extension, ExtensionOrder, Target
 from broadway.domain.grade_book import AdjustmentKind, StoredAdjustment
 from broadway.domain.page_session import PageSession
-from broadway.domain.regrade import Item, Part, PartKind, Regrade, RegradeOrder, Seen, Select
+from broadway.domain.regrade import Item, Part, PartKind, Regrade, RegradeOrder, RegradeState, Seen, Select
 from broadway.domain.roster import RosterEntry
 from broadway.domain.run import Run, RunState
 from broadway.domain.webhook import Delivery, DeliveryState, Push, Quota, quota_key
@@ -25,8 +25,11 @@ from broadway.ingest.commands.grades import GradeChanges, PublishOrder
 
 Database = AsyncDatabase[dict[str, Any]]
 LARGE = "x" * 200_000  # characters of a variable: two of them make a run's list too large for its document
-# Collections that others' documents share with the student, or that change by themselves.
-SHARED = {"service_lease", "service_secret", "stored_bytes", "grade_book", "grade_book_published", "grade_entries"}
+# Collections whose documents others share with the student, that change by themselves, or that have only keys of names.
+SHARED = {
+    *("student_deletion", "service_lease", "service_secret", "stored_bytes", "hook_quota"),
+    *("grade_book", "grade_book_published", "grade_entries"),
+}
 NOW = datetime.now(UTC)
 
 
@@ -112,7 +115,8 @@ class TracedClass(OldClass):
         await store.audit.add(self.record(who, f"/api/v2/courses/{course}/students/{who}/export"))
         await store.audit.add(self.record("staff", "/x", given=f'{{"students":[{{"student":"{who}"}}]}}'))
         regrade = Regrade(f"{course}-r", course, "mp1", RegradeOrder(Select.ALL), {}, "", NOW, plans=("p",))
-        assert await store.grades.regrades.add(regrade)
+        over = replace(regrade, state=RegradeState.DISCARDED, discarded_at=NOW)
+        assert await store.grades.regrades.add(over)
         items = tuple(Item(self.submission(each), {"BROADWAY_STUDENT": each}) for each in (self.bob, who))
         seen = tuple(Seen(each, None, (), is_listed=True) for each in (self.bob, who))
         await store.grades.regrades.put_parts([Part(regrade.id, "p", 0, PartKind.NEW, items, seen)])
@@ -143,11 +147,19 @@ async def naming(database: Database, *names: str) -> list[str]:
 
 
 async def of_others(database: Database, name: str) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return all documents that do not name a student, by collection and id; not those that change by themselves."""
+    """Return all documents that do not name a student, nor one of the student's jobs and runs, by collection and id.
+
+    Those that change by themselves are left out.
+    """
+    jobs = await database["grading_job"].find({"handed_in.student": name}).to_list()
+    alone = {each["grading_run_id"] for each in jobs} - {
+        each["grading_run_id"] async for each in database["grading_job"].find({"handed_in.student": {"$ne": name}})
+    }
+    names = [name, *(str(each["_id"]) for each in jobs), *alone]
     return {
         (collection, str(document["_id"])): document
         async for collection, document in documents(database)
-        if collection not in SHARED and not any(name in text for text in texts(document))
+        if collection not in SHARED and not any(each in text for text in texts(document) for each in names)
     }
 
 

@@ -84,7 +84,7 @@ class DeletedWorks:
                         if run.places or run.run in jobs:
                             found[run.run] = run
         for identity in jobs.keys() - found.keys():
-            found[identity] = Found(identity, is_stored=False)
+            found[identity] = Found(identity, is_own=True, is_stored=False)
         for each in found.values():
             await self._add_jobs(each, jobs.get(each.run, set()))
         return list(found.values())
@@ -144,7 +144,7 @@ class DeletedWorks:
         executions = await self._executions(jobs)
         return Counter(
             submissions=len(await self.submissions(who)),
-            runs=len(own),
+            runs=sum(each.is_stored for each in own),
             jobs=sum(len(each.jobs) for each in own),
             jobs_in_other_runs=sum(max(len(each.jobs), len(each.places)) for each in some if not each.is_own),
             logs=sum("stdout" in each for each in logs) + await _count(self.removals.logs, "grading_job_id", jobs),
