@@ -24,6 +24,7 @@ from broadway.domain.deletion import (
 )
 from broadway.domain.job import Job
 from broadway.ingest.commands.audit import AuditLog
+from broadway.ingest.commands.retention_pass import UNUSED_FOR, ResultsFiles
 from broadway.lifecycle.orders import OrderError, Orders
 from broadway.lifecycle.stores import Leases
 from broadway.ports import Retry, StoreError
@@ -37,7 +38,6 @@ LEASE = "deletion"
 SECRET = "deletion"  # noqa: S105 - the name of the secret
 TTL = timedelta(minutes=5)
 INTERVAL = 2.0  # seconds between two checks for orders
-UNUSED_FOR = timedelta(days=1)  # before the bytes of results files are removed
 SWEPT = timedelta(hours=1)  # between two sweeps of the bytes of results files
 
 
@@ -98,13 +98,6 @@ class StoredJobs(Protocol):
 
     async def get(self, job_id: str) -> Job | None:
         """Return a job, or None."""
-
-
-class ResultsFiles(Protocol):
-    """The bytes of results files."""
-
-    async def sweep_files(self, before: datetime) -> int:
-        """Remove bytes that have been noted as unused before a moment; return their number."""
 
 
 @dataclass(frozen=True, slots=True)
