@@ -17,6 +17,7 @@ from broadway.domain.job import Job, JobState, Outcome, RetryPolicy
 from broadway.domain.originals import OriginalFile, Reported
 from broadway.domain.result import StageResult
 from broadway.domain.roster import Roster, RosterEntry
+from broadway.ingest.commands.artifacts import ArtifactsRefusedError, ArtifactUploads, GivenArtifacts
 from broadway.ingest.commands.student_deletion import DeletionSteps, StudentDeletion
 from broadway.ingest.retention_composition import deletion_steps
 from broadway.lifecycle.recording import MAX_WITH_OUTCOME, Recorder
@@ -240,6 +241,8 @@ async def test_a_late_outcome_of_a_cleared_job_leaves_nothing(
     )
     for event in (late, late.model_copy(update={"stdout": group.ada, "generation": job.generation + 1})):
         await Recorder(*given, store.reports).record([event])
+    with pytest.raises(ArtifactsRefusedError):
+        await ArtifactUploads(store.blobs, store.artifacts, timedelta(days=1)).keep(job, GivenArtifacts("e", "g2", ()))
     await store.reports.sweep_files(datetime.now(UTC) + timedelta(days=1))
     assert await naming(database, group.ada) == []
     assert await database["job_report"].count_documents({"grading_job_id": job.id}) == 0
