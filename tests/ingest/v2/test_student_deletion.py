@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from classes import HandIn
 from deleted_students import TracedClass, naming
-from harness import Client, token_of
+from harness import Client, stage, token_of, until
 from old_classes import BEFORE_DUE
 from pymongo.asynchronous.database import AsyncDatabase
 from typer.testing import CliRunner
@@ -77,6 +77,36 @@ async def test_a_command_deletes_a_student_and_shows_the_receipt(
     answer = await asked(client, course, f"students/{group.ada}/export")
     with zipfile.ZipFile(BytesIO(answer.content)) as archive:
         assert json.loads(archive.read("manifest.json"))["counts"] == {"audit": 1, "files": 0}
+
+
+async def test_an_upload_that_waits_is_cancelled_and_deleted(
+    client: Client, database: AsyncDatabase[dict[str, Any]], course: str
+) -> None:
+    await client.register(course, "mp1", students=[stage()])
+    name = f"eve-{course}"
+    answer = await asked(client, course, "assignments/mp1/roster", "PUT", json={"students": [{"student": name}]})
+    answer.raise_for_status()
+    form: dict[str, Any] = {"params": {"student": name}, "files": {"files": ("a.txt", course.encode())}}
+    answer = await asked(client, course, "assignments/mp1/submissions", "POST", **form)
+    answer.raise_for_status()
+
+    async def run() -> dict[str, Any] | None:
+        return await database["grading_run"].find_one({"assignment_id": f"{course}/mp1"})
+
+    assert await until(run)
+    done = await command(client, course, name, "--reason", REASON, "--yes", "--json")
+    assert done.exit_code == 0, done.output
+    counts = shown(done)["counts"]
+    assert {kind: counts[kind] for kind in ("submissions", "runs", "jobs", "rosters")} == {
+        "submissions": 1,
+        "runs": 1,
+        "jobs": 1,
+        "rosters": 1,
+    }
+    assert await naming(database, name) == []
+    assert await run() is None
+    for kind in ("grading_job", "work_result", "job_outcome"):
+        assert await database[kind].count_documents({"course": course}) == 0
 
 
 @pytest.mark.parametrize(
