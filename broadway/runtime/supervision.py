@@ -45,7 +45,7 @@ def arm(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def ready() -> None:
-    """Report that the start is complete, and repeat that until the supervisor has taken it: it waits for this report."""
+    """Report that the start is complete, and repeat that until the supervisor, which waits for it, has taken it."""
     if dog := _Armed.dog:
         try:
             dog.ready()
