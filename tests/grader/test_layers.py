@@ -175,6 +175,7 @@ def test_directories_without_entries_count_as_files(into: Path) -> None:
         ([with_attributes(b"")] * 2000 + [entry("x")], "recursion"),
         ([with_attributes(record("a", "b" * 300_000))] * 4 + [entry("x")], "headers of an entry are too large"),
         ([entry("x", tarfile.GNUTYPE_LONGNAME, data=bytes(300_000))] * 4 + [entry("x")], "headers of an entry"),
+        ([with_attributes(record("SCHILY.xattr.user.a", "b" * 5000)), entry("x")], "too large attributes"),
         ([with_attributes(b"2 " * 1000 + b"=\n"), entry("x")], "malformed"),
         ([with_attributes(b"9 =abcd\n" + b"\0"), entry("x")], "malformed"),
         ([with_attributes(b"99 a=b\n"), entry("x")], "malformed"),
@@ -185,8 +186,8 @@ def test_directories_without_entries_count_as_files(into: Path) -> None:
             "sparse file whose map",
         ),
     ],
-    ids=["deep", "long", "chain", "attributes", "names", "records-within-records", "no-key", "cut-off", "no-end",
-         "digits", "map-in-data"],
+    ids=["deep", "long", "chain", "attributes", "names", "large", "records-within-records", "no-key", "cut-off",
+         "no-end", "digits", "map-in-data"],
 )  # fmt: skip
 def test_headers_cost_a_bounded_amount(entries: list[bytes], reason: str, into: Path) -> None:
     with pytest.raises(LayerError, match=reason):

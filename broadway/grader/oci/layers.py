@@ -23,6 +23,7 @@ _ATTRIBUTE = "SCHILY.xattr."
 _KEPT = ("user.", "security.capability")
 _CHUNK = 1024 * 1024
 
+_MAX_ATTRIBUTES = 3072  # bytes; file systems without room for more say that the disk is full
 _MAX_PATH = 4096  # characters; the kernel takes no longer ones
 # The errors of a host; all others come from an archive that cannot be unpacked anywhere.
 _OF_HOST = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EPERM}
@@ -202,8 +203,13 @@ def _replace(path: PurePosixPath, member: tarfile.TarInfo) -> None:
 
 
 def _set_attributes(path: PurePosixPath, member: tarfile.TarInfo) -> None:
+    left = _MAX_ATTRIBUTES
     for key, value in member.pax_headers.items():
         name = key.removeprefix(_ATTRIBUTE)
         is_possible = member.isreg() or member.isdir() or not name.startswith("user.")  # the kernel refuses others
         if name != key and name.startswith(_KEPT) and is_possible:
-            os.setxattr(path, name, value.encode("utf-8", "surrogateescape"), follow_symlinks=False)
+            data = value.encode("utf-8", "surrogateescape")
+            left -= len(name) + len(data)
+            if left < 0:
+                raise LayerError("an entry has too large attributes")
+            os.setxattr(path, name, data, follow_symlinks=False)
