@@ -4,6 +4,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from pymongo import WriteConcern
@@ -233,6 +234,15 @@ class Store:
             StoreError: The store is unavailable.
         """
         await translated(self._primary.command("ping"))
+
+    async def clock(self) -> datetime:
+        """Return the time by the store's clock.
+
+        Raises:
+            StoreError: The store is unavailable.
+        """
+        shown: datetime = (await translated(self._primary.command("hello")))["localTime"]
+        return shown if shown.tzinfo else shown.replace(tzinfo=UTC)
 
 
 def _results_of_works(main: Database) -> WorkResults:
