@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import warnings
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -313,6 +314,23 @@ async def test_an_attempt_to_connect_that_is_given_up_leaves_no_task_behind() ->
             await attempt
         await until(lambda: all("be_silent" in repr(task) for task in asyncio.all_tasks() - before))
         over.set()
+
+
+@pytest.mark.parametrize("password", ["wrong", None], ids=["refused", "away"])
+async def test_a_login_that_fails_leaves_no_connection_to_a_finalizer(place: Place, password: str | None) -> None:
+    url = URL(place.amqp_url).with_password(password) if password else URL(f"amqp://127.0.0.1:{free_port()}/")
+    errors = list[BaseException]()
+    try:
+        await Rabbit.reach(str(url), within=PATIENCE)
+    except BrokerUnreachableError as error:
+        errors.append(error)
+    assert errors
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        await asyncio.to_thread(errors.clear)  # the last references to the attempt end in a thread without a loop
+
+    assert not seen
 
 
 async def test_a_refused_login_is_reported(place: Place) -> None:
