@@ -246,6 +246,18 @@ def test_every_token_of_a_command_is_checked_when_it_is_read() -> None:
         assert "hush" not in str(refused.value)
 
 
+def test_the_help_names_arguments_in_capitals_and_explains_them() -> None:
+    arguments = {
+        name: each for name, each in options(get_command(app)) if each.param_type_name == "argument" and not each.hidden
+    }
+
+    assert "broadway student export student" in arguments
+    plain = [name for name, each in arguments.items() if not each.metavar or each.metavar != each.metavar.upper()]
+    assert not plain, "give them a metavar in capitals"
+    assert not [name for name, each in arguments.items() if each.metavar.endswith("...")], "typer adds the dots"
+    assert not [name for name, each in arguments.items() if not each.help]
+
+
 @pytest.mark.parametrize("path", sorted(Path(terminal.__file__).parent.glob("*.py")), ids=lambda path: path.name)
 def test_one_module_alone_writes_to_terminals(path: Path) -> None:
     written = re.findall(
