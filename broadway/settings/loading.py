@@ -87,10 +87,17 @@ def _readable(kind: type[BaseSettings], sources: Sequence[Source], mistake: Erro
         if mistake["type"] == "value_error":  # the default does not fit the given values
             return f"{leaf.flag}: {sentence(mistake)}"
         return f"{leaf.flag} is missing: give an argument, {leaf.variable}, or {leaf.key} in the config file"
+    path = _first_given(kind, source, path)
     if mistake["type"] == "extra_forbidden":
         siblings = [source.name(each.path) for each in leaves(kind) if each.path[:-1] == path[:-1]]
         return f"{source.mistake}{source.name(path)}: {unknown(source.name(path), siblings)}"
     return f"{source.mistake}{source.name(path)}: {sentence(mistake)}"
+
+
+def _first_given(kind: type[BaseSettings], source: Source, path: LeafPath) -> LeafPath:
+    """Return the path of the first value that a source has below a path, which may be that of a section."""
+    below = (leaf.path for leaf in leaves(kind) if leaf.path[: len(path)] == path)
+    return next((each for each in below if _has(source(), each)), path)
 
 
 def _source(sources: Sequence[Source], path: LeafPath) -> Source | None:
