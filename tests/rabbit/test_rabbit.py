@@ -1,6 +1,7 @@
 """The broker layer on a real broker: confirmed publishing, settling, and recovery from broken connections."""
 
 import asyncio
+import gc
 import json
 import warnings
 from collections.abc import AsyncIterator, Callable
@@ -316,19 +317,21 @@ async def test_an_attempt_to_connect_that_is_given_up_leaves_no_task_behind() ->
         over.set()
 
 
-@pytest.mark.parametrize("password", ["wrong", None], ids=["refused", "away"])
-async def test_a_login_that_fails_leaves_no_connection_to_a_finalizer(place: Place, password: str | None) -> None:
-    url = URL(place.amqp_url).with_password(password) if password else URL(f"amqp://127.0.0.1:{free_port()}/")
+async def test_a_login_that_fails_leaves_no_connection_to_a_finalizer() -> None:
     errors = list[BaseException]()
     try:
-        await Rabbit.reach(str(url), within=PATIENCE)
+        await Rabbit.reach(f"amqp://127.0.0.1:{free_port()}/", within=PATIENCE)
     except BrokerUnreachableError as error:
         errors.append(error)
     assert errors
 
+    def forget() -> None:
+        errors.clear()
+        gc.collect()
+
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        await asyncio.to_thread(errors.clear)  # the last references to the attempt end in a thread without a loop
+        await asyncio.to_thread(forget)  # the attempt is collected in a thread without a loop
 
     assert not seen
 
