@@ -181,7 +181,7 @@ def whoami(
     token = token or os.environ.get(COURSE_TOKEN) or logins.token_of(at, course or logins.course_at(at) or "")
     if not token:  # an operators' token goes where operators' commands go
         at, token = server or LOCAL, _operator_token(None, (COURSE_TOKEN, *OPERATOR_TOKENS), "`broadway login`")
-    with operator(at, token) as api:
+    with operator(at, token, expected="valid tokens alone") as api:
         found = api.whoami()
     if as_json:
         terminal.document(found)
