@@ -107,6 +107,11 @@ def test_privileges_of_some_courses_need_privileges(capsys: pytest.CaptureFixtur
     assert (both.allow_privileged, both.privileged_courses) == (True, "cs241")
 
 
+def test_a_secret_that_is_too_short_has_a_length_and_no_entries(capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = refusal(capsys, "api", "--metrics-token", "short", code=2)
+    assert line.endswith("--metrics-token: should have a length of 8 or more, not 5")
+
+
 SECTIONS = {
     ("api", "--oidc-issuer", "https://login.example.edu"): (
         "--oidc-issuer: issuer needs client_id and url: set --oidc-client-id and --oidc-url, too"
