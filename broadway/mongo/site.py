@@ -21,7 +21,7 @@ from pymongo.read_concern import ReadConcern
 
 from broadway.mongo.client import Client
 from broadway.mongo.collection import DUPLICATE_KEY, IDS, Document, object_id
-from broadway.mongo.errors import translated
+from broadway.mongo.errors import UNUSABLE, translated, unreachable
 from broadway.mongo.migrations import RESTORE
 from broadway.ports import StoreError
 
@@ -95,12 +95,12 @@ class Site:
         try:
             client = Client(dsn, serverSelectionTimeoutMS=int(server_timeout * 1000), appname="broadway-backup")
         except (ConfigurationError, ValueError) as error:  # its text may contain a part of the password
-            raise SiteUnreachableError("the MongoDB address is not usable: its options or hosts are wrong") from error
+            raise SiteUnreachableError(UNUSABLE) from error
         async with client:
             try:
                 await client.admin.command("ping")
             except (ConnectionError, PyMongoError) as error:
-                raise SiteUnreachableError(f"MongoDB does not answer: {error}") from error
+                raise SiteUnreachableError(unreachable(error)) from error
             yield cls({PRIMARY: _database(client, primary), LOGS: _database(client, logs)})
 
     async def places(self) -> list[str]:

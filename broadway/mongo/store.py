@@ -31,7 +31,7 @@ from broadway.mongo.client import Answers, Client
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
 from broadway.mongo.deliveries import Deliveries
-from broadway.mongo.errors import translated
+from broadway.mongo.errors import UNUSABLE, translated, unreachable
 from broadway.mongo.graders import Graders
 from broadway.mongo.grades import GradeStores
 from broadway.mongo.hooks import Hooks, Quotas, Rosters
@@ -126,7 +126,7 @@ class Store:
             client = Client(dsn, serverSelectionTimeoutMS=int(server_timeout * 1000), appname=f"broadway-{service}")
         except (ConfigurationError, ValueError) as error:
             # The driver's text may contain a part of the password.
-            raise StoreUnreachableError("the MongoDB address is not usable: its options or hosts are wrong") from error
+            raise StoreUnreachableError(UNUSABLE) from error
         async with client:
             try:
                 await client.admin.command("ping")
@@ -134,7 +134,7 @@ class Store:
             except UnfinishedRestoreError:
                 raise
             except (ConnectionError, PyMongoError, StoreError) as error:
-                raise StoreUnreachableError(f"MongoDB does not answer: {error}") from error
+                raise StoreUnreachableError(unreachable(error)) from error
             yield store
 
     @classmethod
