@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from broadway.cli.findings import Finding, ok, problem, warning
-from broadway.settings.programs import GraderSettings
+from broadway.settings.grader import GraderSettings
 
 _OWN = {None, "oci", "auto", "docker"}  # the values of --runtime that name no runtime of an engine
 

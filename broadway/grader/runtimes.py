@@ -13,7 +13,7 @@ from broadway.grader.oci.library import Keeping
 from broadway.grader.oci.places import LAYOUT, Access, Place
 from broadway.grader.oci.probe import probe
 from broadway.grader.ports import Containers, Limits, Size
-from broadway.settings.programs import GraderSettings
+from broadway.settings.grader import GraderSettings
 
 log = structlog.get_logger(__name__)
 
