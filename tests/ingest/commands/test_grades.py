@@ -15,13 +15,13 @@ from pymongo.asynchronous.database import AsyncDatabase
 from stored import course, database, shared_place, store
 
 from broadway.domain.grade import GradeStatus
+from broadway.domain.grade_adjustment import AdjustmentOrder
 from broadway.domain.grade_book import AdjustmentKind, MadeFrom, Version
 from broadway.domain.handed_in import digest_of_config
 from broadway.domain.job import Outcome
 from broadway.domain.roster import RosterEntry
 from broadway.ingest.commands.grade_adjustments import (
     MAX_OF_STUDENT,
-    AdjustmentOrder,
     GradeAdjusting,
     NoAdjustmentError,
 )
