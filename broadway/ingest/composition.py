@@ -28,6 +28,7 @@ from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
+from broadway.ingest.commands.retry_letters import LetterRetries
 from broadway.ingest.commands.sign_in import SignIn
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.stores import HandInRules
@@ -141,6 +142,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         retention=retention_of(settings.retention, store),
         joins=_joins(settings, opened, base.admission),
         forgotten_graders=ForgottenGraders(store.graders, store.jobs, opened.accounts),
+        letter_retries=LetterRetries(store.dead_letters, store.jobs, store.runs, base.reruns),
         grader_orders=GraderOrders(store.graders, base.announcements, opened.accounts, base.gateway.sessions),
     )
 

@@ -86,16 +86,15 @@ class Deps:
     retention: Retention
     grader_orders: GraderOrders
     forgotten_graders: ForgottenGraders
+    letter_retries: LetterRetries
     openid: OpenIdSignIn | None = None
     is_stopping: bool = False
     outages: StoreOutages = field(init=False)
     run_changes: RunChanges = field(init=False)
-    letter_retries: LetterRetries = field(init=False)
 
     def __post_init__(self) -> None:
         self.outages = StoreOutages(self.health)
         self.run_changes = RunChanges(self.reads.progress)
-        self.letter_retries = LetterRetries(self.store.dead_letters, self.store.jobs, self.store.runs, self.reruns)
 
 
 Handler = Callable[[Request, Deps], Coroutine[Any, Any, Response]]
