@@ -31,6 +31,10 @@ _TEMPORARY = frozenset(
 Answer = TypeVar("Answer")
 
 
+class StoreUnreachableError(ConnectionError):
+    """No MongoDB server answers at the configured address, or it refuses the login."""
+
+
 class StoreUnavailableError(StoreError):
     """No server took the request, or its answer was lost. Such a failure affects all requests."""
 

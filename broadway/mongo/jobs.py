@@ -46,7 +46,6 @@ class Jobs(MovedJobs, WaitingJobs):
         await self._jobs.create_index([("grading_run_id", 1), ("state", 1)], name="by_run")
         await self._jobs.create_index([("state", 1), ("pool", 1), ("queued_at", 1)], name="by_pool")
         await self._jobs.create_index([("course", 1), ("state", 1), ("class", 1), ("queued_at", 1)], name="backlog")
-        await self._jobs.drop_index("by_state_and_pool")  # of earlier versions: the first fields of `by_pool`
 
     def check(self, planned: Sequence[PlannedJob]) -> None:
         """Check that jobs can be stored.

@@ -6,7 +6,7 @@ version before run. A process that dies leaves a lease that expires; then anothe
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
@@ -17,7 +17,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway.mongo.collection import Collection, Document, Documents
 from broadway.mongo.errors import DuplicateKeyError, translated
-from broadway.mongo.obsolete_indexes import OBSOLETE
+from broadway.mongo.obsolete_indexes import OBSOLETE, REPLACED, ObsoleteIndex
 from broadway.ports import StoreError
 from broadway.runtime.crashpoints import Point, reach
 
@@ -63,14 +63,23 @@ class MigrationState:
 
 async def drop_obsolete_indexes(main: Database) -> None:
     """Drop the indexes of earlier versions that stand in the way of this version's, or that no query uses."""
+    await _drop(main, OBSOLETE)
+
+
+async def drop_replaced_indexes(main: Database) -> None:
+    """Drop the indexes of the version before, once those of this version exist."""
+    await _drop(main, REPLACED)
+
+
+async def _drop(main: Database, indexes: Iterable[ObsoleteIndex]) -> None:
+    """Drop indexes that have these names and these fields, and that no other process has dropped meanwhile."""
     present = set(await translated(main.list_collection_names()))
-    for index in OBSOLETE:
+    for index in indexes:
         if index.collection not in present:
             continue
-        collection = main[index.collection]
-        found = (await translated(collection.index_information())).get(index.name)
+        found = (await translated(main[index.collection].index_information())).get(index.name)
         if found and [(field, int(order)) for field, order in found["key"]] == list(index.keys):
-            await translated(collection.drop_index(index.name))
+            await Documents(main[index.collection]).drop_index(index.name)
 
 
 MIGRATIONS = (

@@ -14,10 +14,10 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import BulkWriteError, ConfigurationError, PyMongoError
+from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 
-from broadway.mongo.client import Client
+from broadway.mongo.client import Client, connected
 from broadway.mongo.collection import DUPLICATE_KEY, IDS, Document, object_id
 from broadway.mongo.errors import translated
 from broadway.mongo.migrations import RESTORE
@@ -50,10 +50,6 @@ def _database(client: Client, name: str) -> AsyncDatabase[Document]:
     )
 
 
-class SiteUnreachableError(ConnectionError):
-    """No store answers at the address, or it refuses the login."""
-
-
 @dataclass(frozen=True, slots=True)
 class Site:
     """The two databases of a deployment. Every read sees all writes that were acknowledged before it."""
@@ -66,17 +62,9 @@ class Site:
         """Connect to a store; nothing is changed.
 
         Raises:
-            SiteUnreachableError: The address is invalid, or no store answers.
+            StoreUnreachableError: The address is invalid, or no store answers.
         """
-        try:
-            client = Client(dsn, serverSelectionTimeoutMS=int(server_timeout * 1000), appname="broadway-backup")
-        except (ConfigurationError, ValueError) as error:  # its text may contain a part of the password
-            raise SiteUnreachableError("the MongoDB address is not usable: its options or hosts are wrong") from error
-        async with client:
-            try:
-                await client.admin.command("ping")
-            except (ConnectionError, PyMongoError) as error:
-                raise SiteUnreachableError(f"MongoDB does not answer: {error}") from error
+        async with connected(dsn, server_timeout=server_timeout, service="backup") as client:
             yield cls({PRIMARY: _database(client, primary), LOGS: _database(client, logs)})
 
     async def places(self) -> list[str]:

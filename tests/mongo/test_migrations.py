@@ -14,7 +14,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway.mongo.inspection import Inspection
 from broadway.mongo.migrations import MIGRATIONS, RESTORE, Migration, Migrations, UnfinishedRestoreError
-from broadway.mongo.obsolete_indexes import OBSOLETE
+from broadway.mongo.obsolete_indexes import OBSOLETE, REPLACED
 from broadway.mongo.store import Store
 from broadway.runtime import crashpoints
 from broadway.runtime.crashpoints import CrashPointError, Point
@@ -53,9 +53,21 @@ async def test_services_start_on_a_store_with_indexes_of_earlier_versions(empty:
     assert states[0].by.startswith("ingest on ")
 
 
+async def test_each_service_replaces_the_indexes_that_the_version_before_creates(
+    empty: Database, shared_place: Place
+) -> None:
+    for _ in range(2):  # a service of the version before starts again during the upgrade
+        for index in REPLACED:
+            await empty[index.collection].create_index(list(index.keys), name=index.name)
+        async with Store.connect(shared_place.mongodb_dsn, primary=empty.name, logs=empty.name):
+            indexes = await empty["grading_job"].index_information()
+        assert "by_state_and_pool" not in indexes
+        assert indexes["by_pool"]["key"] == [("state", 1), ("pool", 1), ("queued_at", 1)]
+
+
 async def test_no_index_of_this_version_is_obsolete(store: Store, database: Database) -> None:
     await store.ensure_indexes()
-    for index in OBSOLETE:
+    for index in (*OBSOLETE, *REPLACED):
         present = await database[index.collection].index_information()
         assert list(index.keys) not in [found["key"] for name, found in present.items() if name == index.name]
 
