@@ -160,6 +160,11 @@ def _access(server: str | None, course: str | None, token: str | None, *, or_ope
     return {"server": server, "course": course, "token": token}
 
 
+def operators_token() -> str | None:
+    """Return the operators' token in the environment, or None."""
+    return next((os.environ[name] for name in OPERATOR_TOKENS if os.environ.get(name)), None)
+
+
 @contextmanager
 def operator(server: str, token: str | None) -> Iterator["Operator"]:
     """Connect to the API for an operator, with the operators' token. Errors end the command as those of `client` do."""

@@ -11,7 +11,6 @@ from broadway.cli.common import (
     EXIT_STILL_RUNNING,
     EXIT_USAGE,
     LOCAL,
-    OPERATOR_TOKENS,
     AsJson,
     Course,
     CourseServer,
@@ -21,6 +20,7 @@ from broadway.cli.common import (
     confirm,
     fail,
     operator,
+    operators_token,
     plural,
 )
 
@@ -91,7 +91,7 @@ def run(
     if not dry_run:
         confirm("remove what is older than the rules say", yes=yes)
     if deployment:
-        with operator(server or LOCAL, _operators() or token) as api:
+        with operator(server or LOCAL, operators_token() or token) as api:
             ordered = api.run_retention(dry_run=dry_run)
     else:
         with client(server, course, token, or_operator=True) as staff:
@@ -101,15 +101,9 @@ def run(
     )
 
 
-def _operators() -> str | None:
-    import os  # noqa: PLC0415
-
-    return next((os.environ[name] for name in OPERATOR_TOKENS if os.environ.get(name)), None)
-
-
 def _read(server: str | None, course: str | None, token: str | None, *, deployment: bool) -> "RetentionView":
     if deployment:
-        with operator(server or LOCAL, _operators() or token) as api:
+        with operator(server or LOCAL, operators_token() or token) as api:
             return api.retention()
     with client(server, course, token, or_operator=True) as staff:
         return staff.retention()

@@ -13,6 +13,7 @@ from broadway.domain.waiting_time import Pace
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import IDS, Collection, Document, insert_each, object_id, object_ids
 from broadway.mongo.job_documents import (
+    BEFORE_START,
     PHASE,
     TYPE,
     in_roster_order,
@@ -29,7 +30,6 @@ from broadway.mongo.waiting import WaitingJobs
 from broadway.mongo.work_results import WorkResults
 
 _OUTLINE = {"type": 1, "index": 1, "state": 1, "started_at": 1, "finished_at": 1, "generation": 1, "success": 1}
-_BEFORE_START = [JobState.QUEUED.value, JobState.DISPATCHED.value]  # earlier versions store DISPATCHED
 _INSERTS = 200  # jobs written at a time
 
 
@@ -149,9 +149,9 @@ class Jobs(MovedJobs, WaitingJobs):
     async def are_any_waiting(self, pool: str) -> bool:
         """Return whether a pool has a job that no grader has taken."""
         last = self._last_waiting.get(pool)
-        if last and await self._jobs.find_one({"_id": last, "state": {"$in": _BEFORE_START}}, {"_id": 1}):
+        if last and await self._jobs.find_one({"_id": last, "state": {"$in": list(BEFORE_START)}}, {"_id": 1}):
             return True
-        for state in _BEFORE_START:
+        for state in BEFORE_START:
             # The embedded store reads all jobs that match; the job that came last waits longest.
             query: Document = {"state": state, "pool": {"$eq": pool}}
             if found := await self._jobs.find_one(query, {"_id": 1}, sort=[("queued_at", -1)]):
