@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from broadway.domain.course import COURSE_ID
+from broadway.domain.roster import MAX_STUDENT_NAME
 
 EMAIL = "email"
-MAX_STUDENT_NAME = 200  # characters, as in rosters
 MOST_RULES = 1000
 MOST_VALUES = 1000  # of one claim
 
@@ -133,7 +133,8 @@ class PersonRules:
         if self.domain:
             name = self._without_domain(name)
         if len(name) > MAX_STUDENT_NAME or not _PRINTABLE.fullmatch(name):
-            raise PersonError(f"the {self.claim} that the provider sent is no name: expected 1 to 200 characters")
+            expected = f"expected 1 to {MAX_STUDENT_NAME} characters"
+            raise PersonError(f"the {self.claim} that the provider sent is no name: {expected}")
         return name
 
     def _without_domain(self, name: str) -> str:

@@ -14,8 +14,9 @@ from broadway.domain.variables import env_problem, reserved_problem
 
 MAX_MEMBERS = 100  # of a group
 MAX_LABELS = 20  # of an entry
+MAX_STUDENT_NAME = 200  # characters of a student's or a group's name
 
-Student = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Student = Annotated[str, StringConstraints(min_length=1, max_length=MAX_STUDENT_NAME)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 

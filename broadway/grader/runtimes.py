@@ -45,11 +45,7 @@ def connect(settings: GraderSettings) -> AbstractAsyncContextManager[Containers]
 
 
 async def resolved(settings: GraderSettings) -> GraderSettings:
-    """Return the settings with a runtime in the place of `auto`, and with None for `docker`.
-
-    Raises:
-        ContainerError: The runtime is oci, and the host lacks something for it.
-    """
+    """Return the settings with a runtime in the place of `auto`, and with None for `docker`."""
     if settings.runtime not in {AUTO, DOCKER}:
         return settings
     facts = await probe(settings.oci_program, settings.work_dir) if settings.runtime == AUTO else Facts()

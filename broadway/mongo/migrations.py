@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 Database = AsyncDatabase[dict[str, Any]]
 
 LEASE = timedelta(seconds=30)
-POLL = 0.2  # seconds between two looks at a migration that another process carries out
+POLL = 0.2  # seconds between two checks of a migration that another process carries out
 RESTORE = "restore"  # the id of the document that shows whether a restore has ended; it is no migration
 
 
@@ -127,7 +127,7 @@ class Migrations:
         return [each.name for each in self._known if each.name not in ended and await self._once(each, main, by)]
 
     async def _once(self, migration: Migration, main: Database, by: str) -> bool:
-        """Carry out a migration, or wait until another process has; return whether it was this one."""
+        """Carry out a migration, or wait until another process has; return True if it was this process."""
         holder = token_hex(8)
         while not await self._claim(migration.name, holder, by):
             if await self._records.find_one({"_id": migration.name, "finished_at": {"$ne": None}}):

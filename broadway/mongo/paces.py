@@ -48,7 +48,7 @@ async def load_of_pool(jobs: Documents, outcomes: Outcomes, pool: str, now: date
 
 
 async def _recent(jobs: Documents, outcomes: Outcomes, pool: str, now: datetime) -> Sequence[float]:
-    """Return the durations of jobs of a pool that were queued lately, as lately as possible."""
+    """Return the durations of recent jobs of a pool, from the shortest window that has enough of them."""
     found: Sequence[float] = ()
     for window in _WINDOWS:
         query = {"state": JobState.FINISHED.value, "pool": {"$eq": pool}, "queued_at": {"$gt": now - window}}

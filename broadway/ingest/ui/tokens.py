@@ -11,6 +11,7 @@ from starlette.responses import Response
 from broadway.domain.access import AccessToken, TokenKind
 from broadway.domain.page_session import PageSession
 from broadway.domain.pages import Slice
+from broadway.domain.roster import MAX_STUDENT_NAME
 from broadway.domain.status_line import StatusLine, Tone
 from broadway.ingest.commands.tokens import OF_COURSES, OF_STUDENTS_AND_LINKS, Issued
 from broadway.ingest.http.answers import Refused
@@ -27,7 +28,6 @@ from broadway.ingest.ui.templating import not_kept, page
 from broadway.messages.resources.tokens import StudentTokenRequest, TokenRequest
 
 ROWS = 50  # of each list
-MAX_STUDENT = 200  # characters of a filter
 MANAGERS = (Auth.COURSE, Auth.OPERATOR)
 _WORDS = {TokenKind.COURSE: "staff", TokenKind.QUERY: "read states", TokenKind.STUDENT: "token", TokenKind.LINK: "link"}
 
@@ -69,7 +69,7 @@ async def show(request: Request, deps: Deps) -> Response:
 
 async def _view(request: Request, deps: Deps) -> TokensPage:
     course, given = course_of(request), request.query_params
-    student = given.get("student", "")[:MAX_STUDENT].strip()
+    student = given.get("student", "")[:MAX_STUDENT_NAME].strip()
     return TokensPage(
         course=course.id,
         in_config=len(course.tokens) + len(course.query_tokens),
