@@ -1,13 +1,13 @@
 """Changes of the store that are made once, by the first process of a version."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 import pytest
+from crashing import Crash
 from harness import Place, until
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
@@ -16,7 +16,6 @@ from broadway.mongo.inspection import Inspection
 from broadway.mongo.migrations import MIGRATIONS, RESTORE, Migration, Migrations, UnfinishedRestoreError
 from broadway.mongo.obsolete_indexes import OBSOLETE, REPLACED
 from broadway.mongo.store import Store
-from broadway.runtime import crashpoints
 from broadway.runtime.crashpoints import CrashPointError, Point
 
 OF_MIGRATIONS = (Point.MIGRATION_CLAIMED, Point.MIGRATION_APPLIED)
@@ -31,14 +30,6 @@ async def empty(shared_place: Place) -> AsyncIterator[Database]:
         name = f"m{token_hex(4)}"
         yield client[name]
         await client.drop_database(name)
-
-
-@pytest.fixture
-def armed(tmp_path: Path) -> Iterator[Path]:
-    """A file in which a test names the point at which this process fails."""
-    crashpoints.arm({crashpoints.VARIABLE: str(tmp_path / "trap")})
-    yield tmp_path / "trap"
-    crashpoints.arm({})
 
 
 async def test_services_start_on_a_store_with_indexes_of_earlier_versions(empty: Database, shared_place: Place) -> None:
@@ -93,14 +84,14 @@ async def test_concurrent_processes_make_a_migration_once(empty: Database) -> No
 
 
 @pytest.mark.parametrize("point", OF_MIGRATIONS, ids=str)
-async def test_a_migration_is_made_again_after_a_crash(empty: Database, armed: Path, point: Point) -> None:
+async def test_a_migration_is_made_again_after_a_crash(empty: Database, crash: Crash, point: Point) -> None:
     made = []
 
     async def apply(_: Database) -> None:
         made.append(point)
 
     migrations = Migrations(empty["migration"], [Migration("one", "…", apply)], lease=timedelta(seconds=0.2))
-    armed.write_text(f"{point.value} raise")
+    crash(point)
     with pytest.raises(CrashPointError):
         await migrations.run(empty, by="first")
     assert [each.is_pending for each in await migrations.states()] == [True]
