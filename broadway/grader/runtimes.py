@@ -50,7 +50,7 @@ async def resolved(settings: GraderSettings) -> GraderSettings:
         return settings
     facts = await probe(settings.oci_program, settings.work_dir) if settings.runtime == AUTO else Facts()
     chosen = choose(settings.runtime, facts)
-    log.info("runtime", runtime=chosen.runtime, reason=chosen.reason.strip(" ,"))
+    log.info("runtime", runtime=chosen.runtime, reason=chosen.reason)
     return settings.model_copy(update={"runtime": chosen.setting})
 
 
