@@ -22,13 +22,14 @@ from broadway.cli.common import (
     operator,
     operators_token,
     plural,
+    print_records,
 )
 
 if TYPE_CHECKING:
     from broadway.messages.resources.retention import PassView, RetentionView
 
 POLL = 0.5  # seconds
-NAMES = ("works", "logs", "regrades", "deliveries", "tokens")
+NAMES = ("works", "logs", "regrades", "deliveries", "tokens")  # of CourseRules, whose import takes long
 DEFAULT, KEEP = "default", "keep"
 
 app = typer.Typer(help="How long old things are kept.", no_args_is_help=True)
@@ -132,14 +133,12 @@ def _print(found: "RetentionView", *, as_json: bool) -> None:
     if as_json:
         terminal.document(found.model_dump(mode="json"))
         return
-    from broadway.cli.tables import records_table  # noqa: PLC0415 - --help must not wait for it
-
     own = {name: rule for name, rule in found.own.items() if rule is not None}
     rows = [
         {"rule": name, "days": KEEP if days is None else days, "from": "course" if name in own else "deployment"}
         for name, days in found.days.items()
     ]
-    records_table(rows, ("rule", "days", "from"))
+    print_records(rows, ("rule", "days", "from"), as_json=False)
     if found.ordered:
         terminal.message("a pass is under way")
     for made in (found.last, found.last_dry_run):
@@ -151,9 +150,8 @@ def _show_pass(made: "PassView", *, as_json: bool) -> None:
     if as_json:
         terminal.document(made.model_dump(mode="json"))
         return
-    from broadway.cli.tables import records_table  # noqa: PLC0415 - --help must not wait for it
-
-    records_table([{"kind": kind, "number": number} for kind, number in made.counts.items()], ("kind", "number"))
+    rows = [{"kind": kind, "number": number} for kind, number in made.counts.items()]
+    print_records(rows, ("kind", "number"), as_json=False)
     for assignment, reason in made.kept.items():
         terminal.message(f"all works of {assignment} stay: {reason}")
     terminal.message(_sentence(made))

@@ -73,7 +73,7 @@ async def finish(request: Request, deps: Deps) -> Response:
     demand_channel(channel_of(request))
     _demand_rate(request)
     secret, _, back = attempt_in(request)[:MAX_COOKIE].partition(".")
-    given = {name: request.query_params.get(name, "")[:MAX_PARAMETER] for name in ("state", "code", "iss", "error")}
+    given = {name: request.query_params.get(name, "")[:MAX_PARAMETER] for name in ("state", "error")}
     if not secret or not Attempt.of(secret).has_state(given["state"]):
         answer = _refused(request, 400, OTHER_BROWSER)
     elif given["error"]:
