@@ -7,6 +7,7 @@ from bson import ObjectId
 from pymongo import UpdateOne
 
 from broadway.domain.job import Job, JobClass, JobState, Outcome, Phase
+from broadway.domain.parts import in_parts
 from broadway.domain.pool_load import StoredLoad
 from broadway.domain.run import JobOutline, PlannedJob
 from broadway.domain.waiting_time import Pace
@@ -58,8 +59,8 @@ class Jobs(MovedJobs, WaitingJobs):
 
     async def insert(self, planned: Sequence[PlannedJob]) -> None:
         """Store new jobs; a stored job with the same id stays as it is."""
-        for start in range(0, len(planned), _INSERTS):
-            await insert_each(self._jobs, [planned_document(plan) for plan in planned[start : start + _INSERTS]])
+        for some in in_parts(planned, _INSERTS):
+            await insert_each(self._jobs, [planned_document(plan) for plan in some])
 
     async def get(self, job_id: str) -> Job | None:
         identity = object_id(job_id)
@@ -83,8 +84,7 @@ class Jobs(MovedJobs, WaitingJobs):
 
     async def restage(self, planned: Sequence[PlannedJob]) -> None:
         """Replace the stages of stored jobs."""
-        for start in range(0, len(planned), UPDATES):
-            some = planned[start : start + UPDATES]
+        for some in in_parts(planned, UPDATES):
             writes = [UpdateOne({"_id": object_id(plan.job.id)}, {"$set": staged(plan)}) for plan in some]
             await self._jobs.bulk_write(writes, ordered=False)
 
@@ -95,9 +95,10 @@ class Jobs(MovedJobs, WaitingJobs):
 
     async def of_runs(self, run_ids: Sequence[str]) -> dict[str, list[Job]]:
         """Return the jobs of runs by run, in the order of phases and of the roster, without stages and results."""
-        parts = [list(run_ids[start : start + IDS]) for start in range(0, len(run_ids), IDS)]
         found = [
-            each for part in parts for each in await self._jobs.find({"grading_run_id": {"$in": part}}, WITHOUT_BULK)
+            each
+            for some in in_parts(run_ids, IDS)
+            for each in await self._jobs.find({"grading_run_id": {"$in": list(some)}}, WITHOUT_BULK)
         ]
         jobs: dict[str, list[Job]] = {}
         for job in sorted(await self._joined(found), key=in_roster_order):

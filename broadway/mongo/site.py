@@ -17,6 +17,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 
+from broadway.domain.parts import in_parts
 from broadway.mongo.client import Client, connected
 from broadway.mongo.collection import DUPLICATE_KEY, IDS, Document, object_id
 from broadway.mongo.errors import translated
@@ -88,11 +89,10 @@ class Site:
 
     async def runs_and_jobs(self, run_ids: Sequence[str]) -> AsyncIterator[tuple[str, bytes]]:
         """Yield the documents of some runs with their places; after them those of their jobs."""
-        for start in range(0, len(run_ids), IDS):
-            some = run_ids[start : start + IDS]
+        for some in in_parts(run_ids, IDS):
             async for batch in self.documents(RUNS, {"_id": {"$in": [object_id(each) for each in some]}}):
                 yield RUNS, batch
-            async for batch in self.documents(JOBS, {"grading_run_id": {"$in": some}}):
+            async for batch in self.documents(JOBS, {"grading_run_id": {"$in": list(some)}}):
                 yield JOBS, batch
 
     async def rounds(self) -> dict[str, int]:
@@ -131,8 +131,8 @@ class Site:
         """Return those of some ids that documents of a collection have, as text."""
         ids = [value for each in identities for value in (each, object_id(each)) if value is not None]
         found: set[str] = set()
-        for start in range(0, len(ids), IDS):
-            query = {"_id": {"$in": ids[start : start + IDS]}}
+        for some in in_parts(ids, IDS):
+            query = {"_id": {"$in": some}}
             found |= {
                 str(d["_id"]) for d in await translated(self._collection(place).find(query, {"_id": 1}).to_list())
             }
