@@ -133,8 +133,7 @@ class PersonRules:
         if self.domain:
             name = self._without_domain(name)
         if len(name) > MAX_STUDENT_NAME or not _PRINTABLE.fullmatch(name):
-            expected = f"expected 1 to {MAX_STUDENT_NAME} characters"
-            raise PersonError(f"the {self.claim} that the provider sent is no name: {expected}")
+            raise PersonError(f"the {self.claim} that the provider sent is no name: expected 1 to 200 characters")
         return name
 
     def _without_domain(self, name: str) -> str:

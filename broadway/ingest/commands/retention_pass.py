@@ -4,12 +4,11 @@ Each batch is safe to repeat, so that an interrupted pass is made again from the
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from broadway.domain.parts import in_parts
 from broadway.domain.regrade import Part, Regrade
 from broadway.domain.retention import Chosen, Kind, OldJob, OldRun, Policy, Referred, cutoff
 from broadway.lifecycle.retention import OldRuns
@@ -18,6 +17,7 @@ BATCH = 50
 MANY = 500  # ids at a time of small documents
 UNUSED_FOR = timedelta(days=1)  # before the bytes of results files are removed
 
+Item = TypeVar("Item")
 Turn = Callable[[], Awaitable[None]]
 
 
@@ -215,7 +215,7 @@ class CoursePass:
     async def _works(self, assignment: str, chosen: Chosen) -> None:
         """Remove uploads first: the results of their jobs keep them in the draft until the runs are gone, too."""
         removals = self.old.removals
-        for some in in_parts(chosen.works, BATCH):
+        for some in _batches(chosen.works):
             await self.turn()
             if self.is_dry:
                 number = await removals.count_submissions(self.course, some)
@@ -225,7 +225,7 @@ class CoursePass:
         await self._runs(chosen.runs)
 
     async def _runs(self, runs: Sequence[OldRun]) -> None:
-        for some in in_parts(runs, BATCH):
+        for some in _batches(runs):
             await self.turn()
             gone = some if self.is_dry else await self.old.removals.remove_runs(self.course, some, self.now)
             self._count(Kind.RUNS, len(gone))
@@ -251,7 +251,7 @@ class CoursePass:
 
     async def _logs_of(self, runs: Iterable[OldRun], referred: Referred) -> None:
         jobs = [job for run in runs for job in run.jobs if not referred.has_job(job)]
-        for some in in_parts(jobs, BATCH):
+        for some in _batches(jobs):
             await self.turn()
             removals = self.old.removals
             number = removals.count_logs(some) if self.is_dry else removals.remove_logs(some, self.now)
@@ -267,7 +267,7 @@ class CoursePass:
             self._count(Kind.DELIVERIES, len(gone) if self.is_dry else await self.old.deliveries.remove(gone))
 
     async def _tokens(self, before: datetime) -> None:
-        for some in in_parts(await self.old.tokens.ended(self.course, before), BATCH):
+        for some in _batches(await self.old.tokens.ended(self.course, before)):
             await self.turn()
             self._count(Kind.TOKENS, len(some) if self.is_dry else await self.old.tokens.remove(some))
 
@@ -284,3 +284,7 @@ class CoursePass:
             self._count(kind, removed)
             if not removed:
                 return
+
+
+def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))

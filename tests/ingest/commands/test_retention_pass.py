@@ -1,14 +1,15 @@
 """Passes of retention over the real store: what goes, what stays, and a crash at each point."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from secrets import token_hex
 from typing import Any, cast
 
 import pytest
 from bson import ObjectId
 from classes import HandIn
-from crashing import Crash
 from old_classes import BEFORE_DUE, BEST, LATER, REPORT, OldClass, books_of, run_of
 from pymongo.asynchronous.database import AsyncDatabase
 from stored import course, database, shared_place, store
@@ -24,7 +25,7 @@ from broadway.ingest.reads.retention_works import NEW_POLICY, REGRADE, UNPUBLISH
 from broadway.lifecycle.recording import MAX_WITH_OUTCOME, Recorder
 from broadway.messages.events import JobFinished
 from broadway.mongo.store import Store
-from broadway.runtime.crashpoints import CrashPointError, Point
+from broadway.runtime.crashpoints import VARIABLE, CrashPointError, Point, arm
 
 __all__ = ["course", "database", "shared_place", "store"]
 
@@ -32,6 +33,13 @@ POINTS = [point for point in Point if point.value.startswith("retention.")]
 NOW = datetime.now(UTC)
 
 Database = AsyncDatabase[dict[str, Any]]
+
+
+@pytest.fixture
+def crash(tmp_path: Path) -> Iterator[Callable[[Point], object]]:
+    arm({VARIABLE: str(tmp_path / "crash")})
+    yield lambda point: (tmp_path / "crash").write_text(f"{point.value} raise")
+    arm({})
 
 
 @pytest.fixture
@@ -162,7 +170,7 @@ async def test_a_run_stays_with_all_its_works_if_a_grade_needs_one(store: Store,
 
 @pytest.mark.parametrize("point", POINTS, ids=str)
 async def test_an_interrupted_pass_is_taken_on(
-    group: OldClass, database: Database, course: str, crash: Crash, point: Point
+    group: OldClass, database: Database, course: str, crash: Callable[[Point], object], point: Point
 ) -> None:
     await group.publish()
     crash(point)
