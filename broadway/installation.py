@@ -1,4 +1,4 @@
-"""Which parts of Broadway are installed here, and the command that adds a missing one.
+"""Missing parts of Broadway: the extra that brings them, and the command that installs it.
 
 The wheel's extras bring the libraries of a part: a grader needs no database driver, and a client neither.
 """

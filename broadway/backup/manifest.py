@@ -31,7 +31,7 @@ class Part(BaseModel):
 
 
 class Manifest(BaseModel):
-    """A whole backup. It has the state of ``begun_at``, and of what had begun then possibly a later one."""
+    """A whole backup: all that was stored at ``begun_at``, with changes that services have made while it was read."""
 
     model_config = ConfigDict(frozen=True)
 

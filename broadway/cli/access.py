@@ -24,6 +24,7 @@ from broadway.cli.common import (
     fail,
     header_secret,
     operator,
+    operators_token,
     print_records,
 )
 from broadway.cli.logins import Logins
@@ -219,7 +220,7 @@ def audit(
 
 def _operator_token(given: str | None, names: Sequence[str], otherwise: str) -> str:
     """Return an operators' token, as given or in a variable; ``names`` and ``otherwise`` are the advice without one."""
-    found = given or next((os.environ[name] for name in OPERATOR_TOKENS if os.environ.get(name)), None)
+    found = given or operators_token()
     if found is None:
         raise fail(f"no token: give --token, set {' or '.join(names)}, or {otherwise}", EXIT_NOT_ALLOWED)
     return found

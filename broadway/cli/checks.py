@@ -35,9 +35,10 @@ from broadway.rabbit.connecting import BrokerUnreachableError
 from broadway.runtime.addresses import local_address
 from broadway.runtime.http_errors import UNSENT, why
 from broadway.runtime.tls import trust
+from broadway.settings.grader import GraderSettings
 from broadway.settings.loading import read
 from broadway.settings.masking import masked
-from broadway.settings.programs import PROGRAMS, GraderSettings, IngestSettings, ServiceSettings
+from broadway.settings.programs import PROGRAMS, IngestSettings, ServiceSettings
 
 WITHIN = 5.0  # seconds for each part, by default
 SKEW = timedelta(seconds=2)  # between clocks; a Date header is precise to a second

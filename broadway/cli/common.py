@@ -162,6 +162,11 @@ def _access(server: str | None, course: str | None, token: str | None, *, or_ope
     return {"server": server, "course": course, "token": token}
 
 
+def operators_token() -> str | None:
+    """Return the operators' token in the environment, or None."""
+    return next((os.environ[name] for name in OPERATOR_TOKENS if os.environ.get(name)), None)
+
+
 @contextmanager
 def operator(
     server: str, token: str | None, *, expected: str = f"the operators' token here; {_WHOSE}"

@@ -19,7 +19,7 @@ from broadway.local.secret import write
 from broadway.local.site import VARIABLE, keep, locked
 from broadway.local.stack import Foundations, Say, Stack, UpOptions, stack
 from broadway.management import ManagementError
-from broadway.mongo.store import StoreUnreachableError
+from broadway.mongo.errors import StoreUnreachableError
 from broadway.ports import StoreError
 from broadway.runtime import supervision
 from broadway.settings.loading import load

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from broadway.domain.course import COURSE_ID
+from broadway.domain.roster import MAX_STUDENT_NAME
 
 EMAIL = "email"
-MAX_STUDENT_NAME = 200  # characters, as in rosters
 MOST_RULES = 1000
 MOST_VALUES = 1000  # of one claim
 

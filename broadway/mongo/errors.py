@@ -36,6 +36,10 @@ _OF_THE_DRIVER = re.compile(r", Timeout:| \(configured")  # its timeouts, and it
 _LONGEST = 300  # characters
 
 
+class StoreUnreachableError(ConnectionError):
+    """No MongoDB server answers at the configured address, or it refuses the login."""
+
+
 class StoreUnavailableError(StoreError):
     """No server took the request, or its answer was lost. Such a failure affects all requests."""
 

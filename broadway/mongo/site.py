@@ -16,12 +16,13 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import BulkWriteError, ConfigurationError, PyMongoError
+from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 
-from broadway.mongo.client import Client
+from broadway.domain.parts import in_parts
+from broadway.mongo.client import Client, connected
 from broadway.mongo.collection import DUPLICATE_KEY, IDS, Document, object_id
-from broadway.mongo.errors import UNUSABLE, translated, unreachable
+from broadway.mongo.errors import translated
 from broadway.mongo.migrations import RESTORE
 from broadway.ports import StoreError
 
@@ -74,10 +75,6 @@ def _database(client: Client, name: str) -> AsyncDatabase[Document]:
     )
 
 
-class SiteUnreachableError(ConnectionError):
-    """No store answers at the address, or it refuses the login."""
-
-
 @dataclass(frozen=True, slots=True)
 class Site:
     """The two databases of a deployment. Every read sees all writes that were acknowledged before it."""
@@ -90,17 +87,9 @@ class Site:
         """Connect to a store; nothing is changed.
 
         Raises:
-            SiteUnreachableError: The address is invalid, or no store answers.
+            StoreUnreachableError: The address is invalid, or no store answers.
         """
-        try:
-            client = Client(dsn, serverSelectionTimeoutMS=int(server_timeout * 1000), appname="broadway-backup")
-        except (ConfigurationError, ValueError) as error:  # its text may contain a part of the password
-            raise SiteUnreachableError(UNUSABLE) from error
-        async with client:
-            try:
-                await client.admin.command("ping")
-            except (ConnectionError, PyMongoError) as error:
-                raise SiteUnreachableError(unreachable(error)) from error
+        async with connected(dsn, server_timeout=server_timeout, service="backup") as client:
             yield cls({PRIMARY: _database(client, primary), LOGS: _database(client, logs)})
 
     async def places(self) -> list[str]:
@@ -124,11 +113,10 @@ class Site:
 
     async def runs_and_jobs(self, run_ids: Sequence[str]) -> AsyncIterator[tuple[str, bytes]]:
         """Yield the documents of some runs with their places; after them those of their jobs."""
-        for start in range(0, len(run_ids), IDS):
-            some = run_ids[start : start + IDS]
+        for some in in_parts(run_ids, IDS):
             async for batch in self.documents(RUNS, {"_id": {"$in": [object_id(each) for each in some]}}):
                 yield RUNS, batch
-            async for batch in self.documents(JOBS, {"grading_run_id": {"$in": some}}):
+            async for batch in self.documents(JOBS, {"grading_run_id": {"$in": list(some)}}):
                 yield JOBS, batch
 
     async def rounds(self) -> dict[str, int]:
@@ -177,8 +165,8 @@ class Site:
         """Return those of some ids that documents of a collection have, as text."""
         ids = [value for each in identities for value in (each, object_id(each)) if value is not None]
         found: set[str] = set()
-        for start in range(0, len(ids), IDS):
-            query = {"_id": {"$in": ids[start : start + IDS]}}
+        for some in in_parts(ids, IDS):
+            query = {"_id": {"$in": some}}
             found |= {
                 str(d["_id"]) for d in await translated(self._collection(place).find(query, {"_id": 1}).to_list())
             }

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from deploy.units import PROGRAM, UNITS, Unit, options_of
 
+from broadway.settings.grader import GraderSettings
 from broadway.settings.loading import EX_CONFIG, load
-from broadway.settings.programs import PROGRAMS, GraderSettings
+from broadway.settings.programs import PROGRAMS
 
 UNIT = UNITS / "broadway-grader@.service"
 OCI = UNIT.with_name(f"{UNIT.name}.d") / "oci.conf"

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from harness import module
 
+from broadway.settings.grader import GraderSettings
 from broadway.settings.loading import load
 from broadway.settings.loading import read as read_all
 from broadway.settings.programs import (
     ApiSettings,
     DispatcherSettings,
-    GraderSettings,
     IngestSettings,
     ResultsSettings,
     ServiceSettings,

@@ -1,4 +1,4 @@
-"""Images from registries and archives, pulled as an engine pulls them: what is here is used, and refreshed behind."""
+"""Images from registries and archives, pulled as by an engine: one that is here is used now, and refreshed later."""
 
 import asyncio
 import errno

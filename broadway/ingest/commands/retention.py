@@ -39,7 +39,7 @@ class PassEndedError(Retry):
 
 
 class StoredStates(Protocol):
-    """Stored states of retention by course; an empty course stands for all that has none."""
+    """Stored states of retention by course; an empty course stands for things without one."""
 
     async def get(self, course: str) -> State:
         """Return the state of a course."""

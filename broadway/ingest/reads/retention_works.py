@@ -133,7 +133,7 @@ class WorkChoice:
         referred: Referred,
         now: datetime,
     ) -> tuple[dict[str, OldWork], list[OldRun], str]:
-        """Keep the works of all students whose entry of the draft would change without the others."""
+        """Return the works and runs to remove: without those of students whose entry in the draft would change."""
         before = (await self.grades.draft(course, assignment)).entries
         policy = (await self.grades.settings.current(course, assignment)).settings.policy
         affected = open_students(before, now) if policy.attempts else set()
