@@ -43,13 +43,13 @@ async def user(browser: Browser, facts: dict[str, Any]) -> AsyncIterator[Walker]
 
 async def press(page: Page, name: str, then: str) -> None:
     """Press a button, and wait for the page that it leads to."""
-    await page.get_by_role("button", name=name).first.click()
+    await page.get_by_role("button", name=name, exact=True).first.click()
     await page.wait_for_url(then)
 
 
 async def go(page: Page, name: str, then: str) -> None:
     """Follow a link."""
-    await page.get_by_role("link", name=name).first.click()
+    await page.get_by_role("link", name=name, exact=True).first.click()
     await page.wait_for_url(then)
 
 

@@ -24,7 +24,7 @@ async def world(client: Client, course: str, opened: Connections) -> World:
 
 
 @pytest.fixture(scope="session")
-def visit(ingest_settings: IngestSettings) -> Visitors:
+def visit(ingest_settings: IngestSettings, client: Client) -> Visitors:  # noqa: ARG001 - it waits for the service
     """Return a function that signs in with a token."""
     url = f"http://127.0.0.1:{ingest_settings.bind_port}"
     return lambda token: Visitor.signed_in(url, token)

@@ -124,4 +124,4 @@ async def test_a_student_gets_a_link_by_hand(staff: Visitor, stranger: Visitor, 
     assert ">bob</bdi>" in await stranger.text("/ui/me")
     assert address[2] not in await staff.text(page)
     unknown = await staff.post(page, {"for": "student", "kind": "link", "student": "nobody"})
-    assert (unknown.status_code, "nobody is in no roster of the course" in unknown.text) == (409, True)
+    assert (unknown.status_code, "nobody is in no roster of the course" in unknown.text) == (422, True)
