@@ -44,7 +44,7 @@ class LargeRun:
 @pytest.fixture
 async def run(cluster: Cluster) -> AsyncIterator[LargeRun]:
     """A run of the whole roster, a tenth of which fails; it has begun, and both graders are busy with it."""
-    stages = [stage("pipe", timeout=36_000), stage("fails-for", "NETID", "7")]
+    stages = [stage("pipe", timeout=10_000), stage("fails-for", "NETID", "7")]
     await cluster.client.register(COURSE, "mp1", students=stages)
     entries = [{"student": f"student-{number:04}", "env": {"NETID": f"{number:04}"}} for number in range(STUDENTS)]
     await ask(cluster, "PUT", "assignments/mp1/roster", json={"students": entries})

@@ -32,13 +32,18 @@ MAX_TEXT = 1024 * 1024  # bytes of a form with a pasted assignment
 MAX_FILE = 8 * 1024 * 1024  # bytes
 SETTINGS = "settings"  # the key of an assignment's settings in its file, as `broadway assignment apply` takes it
 SHOWN = 100  # students of a roster
-EXAMPLE = """{
+EXAMPLE = r"""{
   "student_pipeline": [
     {
       "image": "alpine:3",
-      "entrypoint": ["sh", "-c", "ls; test -e main.c"],
+      "entrypoint": [
+        "sh", "-c",
+        "cd /job; s=0; test -s submission/main.c && s=1; echo '{\"score\": '$s', \"max_score\": 1}' > results.json"
+      ],
+      "results": {"format": "gradescope", "path": "results.json"},
       "timeout": 60,
-      "memory": "256m"
+      "memory": "256m",
+      "networking": false
     }
   ]
 }

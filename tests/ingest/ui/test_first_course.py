@@ -2,6 +2,7 @@
 
 import re
 from csv import DictReader
+from html import unescape
 from json import dumps
 from secrets import token_hex
 from typing import Any
@@ -42,7 +43,7 @@ async def test_an_operator_is_led_from_a_course_to_a_run(visit: Visitors) -> Non
         form_page = await staff.text(f"/ui/c/{course}/new")
         example = re.search(r"<textarea[^>]*>\n(.*?)</textarea>", form_page, re.DOTALL)
         assert example is not None
-        text = example[1].replace("&#34;", '"')
+        text = unescape(example[1])
         put = await staff.post(f"/ui/c/{course}/new", {"name": "mp1", "text": text})
         assert (put.status_code, put.headers["location"]) == (303, f"/ui/c/{course}/a/mp1"), put.text
         assert f"/ui/c/{course}/a/mp1/roster" in await staff.text(f"/ui/c/{course}/a/mp1")
