@@ -97,6 +97,13 @@ _PATTERNS: Mapping[str, str] = {
     r'^[^/\\. "$*<>:|?\x00]+$': "should be a name without blanks, dots, slashes and signs such as $ and *",
     r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$": "should be a time of day from 00:00 to 23:59",
     r"\S": "should not be blank",
+    r"^[A-Za-z0-9.-]*$": "should be a domain, such as example.edu",
+    r"^([A-Za-z0-9.\[\]:_-]+)?$": "should be a registry, as in images' names, such as registry.example.edu:5000",
+    r"^([A-Za-z0-9.\[\]:_-]+(,[A-Za-z0-9.\[\]:_-]+)*)?$": "should be registries, separated by commas",
+    r"^[^:\x00-\x1f]*$": "should be a user name without colons and control characters",
+    r"^(engine|docker-daemon:|registry|(oci|oci-archive|docker-archive):[^:\x00]+)$": (
+        "should be engine, registry, oci:DIR, oci-archive:FILE or docker-archive:FILE"
+    ),
     r"^(draft|published|[1-9][0-9]{0,8})$": "should be draft, published or the number of a version",
     r"^(DEBUG|INFO|WARNING|ERROR|CRITICAL)$": "should be DEBUG, INFO, WARNING, ERROR or CRITICAL",
     r"^(?i:S|M|H|D|W[0-6]|midnight)$": "should be S, M, H, D, W0 to W6, or midnight",

@@ -82,6 +82,8 @@ def _refuse(command: CommandLine, code: int, lines: Sequence[str]) -> NoReturn:
 def _readable(kind: type[BaseSettings], sources: Sequence[Source], mistake: ErrorDetails) -> str:
     path = mistake["loc"]
     source = _source(sources, path)
+    if source and mistake["type"] == "value_error" and all(each.path != path for each in leaves(kind)):
+        return _of_section(kind, sources, mistake)
     if source is None:
         leaf = next(each for each in leaves(kind) if each.path == path)
         if mistake["type"] == "value_error":  # the default does not fit the given values
@@ -91,6 +93,15 @@ def _readable(kind: type[BaseSettings], sources: Sequence[Source], mistake: Erro
         siblings = [source.name(each.path) for each in leaves(kind) if each.path[:-1] == path[:-1]]
         return f"{source.mistake}{source.name(path)}: {unknown(source.name(path), siblings)}"
     return f"{source.mistake}{source.name(path)}: {sentence(mistake)}"
+
+
+def _of_section(kind: type[BaseSettings], sources: Sequence[Source], mistake: ErrorDetails) -> str:
+    """Return the words for values of a section that do not fit one another."""
+    path = mistake["loc"]
+    within = [each.path for each in leaves(kind) if each.path[: len(path)] == path]
+    given = [(source, leaf) for leaf in within if (source := _source(sources, leaf))]
+    names = ", ".join(source.name(leaf) for source, leaf in given)
+    return f"{given[0][0].mistake}{names}: {sentence(mistake)}"
 
 
 def _source(sources: Sequence[Source], path: LeafPath) -> Source | None:

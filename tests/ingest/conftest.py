@@ -58,6 +58,8 @@ async def opened(ingest_settings: IngestSettings) -> AsyncIterator[connections.C
         stack.callback(stop.set)
         serving = ingest.serve(ingest_settings, store=opened.store, rabbit=opened.rabbit, stop=stop, answer_within=20)
         group.create_task(serving)  # on a busy machine, too, an answer to a delivery waits for its decision
+        async with Client.connect(f"http://127.0.0.1:{ingest_settings.bind_port}") as client:
+            await until(client.is_ready)
         yield opened
 
 
@@ -65,7 +67,6 @@ async def opened(ingest_settings: IngestSettings) -> AsyncIterator[connections.C
 async def client(opened: connections.Connections, ingest_settings: IngestSettings) -> AsyncIterator[Client]:
     assert opened.rabbit.is_connected
     async with Client.connect(f"http://127.0.0.1:{ingest_settings.bind_port}") as client:
-        await until(client.is_ready)
         yield client
 
 

@@ -108,7 +108,11 @@ def arguments_for(program: str, leaf: Leaf, value: str) -> list[str]:
     """Return a command line with a wrong value, and with all that its program needs."""
     if leaf.positional:
         return [value, "host1"] if leaf.key == "token" else ["cluster-token", value]
-    others = {"metrics_addr": ["--metrics-port", str(free_port())], "bind_addr": PORT}
+    others = {
+        "metrics_addr": ["--metrics-port", str(free_port())],
+        "bind_addr": PORT,
+        "images.password_file": ["--images-registry=r.example.org", "--images-username=u"],
+    }
     return [*NEEDED.get(program, []), *others.get(leaf.key, []), f"{leaf.flag}={value}"]
 
 

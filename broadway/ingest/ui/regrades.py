@@ -210,7 +210,8 @@ async def choose(request: Request, deps: Deps) -> Response:
     async with deps.shares.turn(Load.LARGE):
         found = await page_of(request, deps)
     view = replace(found, chosen=frozenset(form.get("student", [])), given=given)
-    return page(request, "regrade.html", view=view, key=key_in(given) or token_hex(8))
+    actions = await actions_on(deps, course_of(request).id, "regrade", view.regrade.id)
+    return page(request, "regrade.html", view=view, key=key_in(given) or token_hex(8), actions=actions)
 
 
 @takes(Auth.COURSE, before=_before, operation="ui.publishRegrade")

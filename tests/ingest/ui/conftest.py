@@ -10,7 +10,6 @@ from harness import Client, token_of
 from visitors import Visitor
 
 from broadway.connections import Connections
-from broadway.settings.programs import IngestSettings
 from tests.ingest.http.conftest import doors  # noqa: F401 - a fixture
 
 Visitors = Callable[[str], contextlib.AbstractAsyncContextManager[Visitor]]
@@ -24,9 +23,9 @@ async def world(client: Client, course: str, opened: Connections) -> World:
 
 
 @pytest.fixture(scope="session")
-def visit(ingest_settings: IngestSettings, client: Client) -> Visitors:  # noqa: ARG001 - it waits for the service
+def visit(client: Client) -> Visitors:
     """Return a function that signs in with a token."""
-    url = f"http://127.0.0.1:{ingest_settings.bind_port}"
+    url = str(client.http.base_url)
     return lambda token: Visitor.signed_in(url, token)
 
 
@@ -43,6 +42,6 @@ async def ada(visit: Visitors, world: World) -> AsyncIterator[Visitor]:
 
 
 @pytest.fixture
-async def stranger(ingest_settings: IngestSettings) -> AsyncIterator[Visitor]:
-    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{ingest_settings.bind_port}") as http:
+async def stranger(client: Client) -> AsyncIterator[Visitor]:
+    async with httpx2.AsyncClient(base_url=client.http.base_url) as http:
         yield Visitor(http)
