@@ -13,6 +13,7 @@ from harness import stage
 from pymongo.asynchronous.database import AsyncDatabase
 from visitors import OWN, Visitor
 
+from broadway.domain.assignment import AssignmentConfig
 from tests.ingest.ui.conftest import Visitors
 
 CSV = b"student,repository\nada,cs/ada\nbob,cs/bob\n"
@@ -44,6 +45,8 @@ async def test_an_operator_is_led_from_a_course_to_a_run(visit: Visitors) -> Non
         example = re.search(r"<textarea[^>]*>\n(.*?)</textarea>", form_page, re.DOTALL)
         assert example is not None
         text = unescape(example[1])
+        stages = AssignmentConfig.model_validate_json(text).student_pipeline
+        assert [each.has_network for each in stages] == [False]  # a network would need an engine
         put = await staff.post(f"/ui/c/{course}/new", {"name": "mp1", "text": text})
         assert (put.status_code, put.headers["location"]) == (303, f"/ui/c/{course}/a/mp1"), put.text
         assert f"/ui/c/{course}/a/mp1/roster" in await staff.text(f"/ui/c/{course}/a/mp1")

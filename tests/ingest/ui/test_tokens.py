@@ -120,6 +120,8 @@ async def test_a_student_gets_a_link_by_hand(staff: Visitor, stranger: Visitor, 
     address = re.search(r"<code>(http://127\.0\.0\.1:\d+)(/s/bwl_[A-Za-z0-9_-]+)</code>", made.text)
     assert address, made.text
     assert address[1] == str(staff.http.base_url).rstrip("/")
+    assert "Nothing has been changed" not in made.text  # its own record is not written yet
+    assert "signs you in" in await stranger.text(address[2])  # an operator's link has no submissions
     assert (await stranger.post(address[2])).status_code == 303
     assert ">bob</bdi>" in await stranger.text("/ui/me")
     assert address[2] not in await staff.text(page)
