@@ -115,17 +115,20 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, whole: Sequence
 
 
 def fields(pairs: Iterable[tuple[str, str]]) -> None:
-    """Print names and values for a reader, without a head, a line for each; nothing is cut, and no word is folded."""
-    from rich.cells import cell_len  # noqa: PLC0415
+    """Print names and values for a reader, without a head; no word, such as an address, is cut or broken."""
     from rich.console import Console  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    shown = [(visible_line(name), visible_line(value)) for name, value in pairs]
-    width = max((cell_len(name) for name, _ in shown), default=0)
     console = Console(markup=False, emoji=False, highlight=False)
+    shown = [(visible_line(name), visible_line(value)) for name, value in pairs]
+    indent = max((len(name) for name, _ in shown), default=0) + 2
+    grid = Text()
     for name, value in shown:
-        space = " " * (width - cell_len(name) + 2)
-        _write(_out(), _render(console, Text.assemble((name, "bold"), space, value), soft_wrap=True))
+        lines = wrap(value, max(1, console.width - indent), break_long_words=False, break_on_hyphens=False)
+        grid.append(name.ljust(indent), style="bold")
+        grid.append(f"\n{' ' * indent}".join(lines) + "\n")
+    grid.right_crop(1)
+    _write(_out(), _render(console, grid, soft_wrap=True))
 
 
 def notice(text: str) -> None:
