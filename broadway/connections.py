@@ -79,5 +79,5 @@ async def _store(settings: ServiceSettings, service: str) -> AsyncIterator[Store
         except UnfinishedRestoreError as error:
             raise StartError(str(error)) from error
         except StoreUnreachableError as error:
-            raise StartError(f"{error}; is --mongodb-dsn right, and the server up?") from error
+            raise StartError(str(error)) from error
         yield store

@@ -74,7 +74,7 @@ def read_manifest(directory: Path) -> Manifest:
         ) from None
     except OSError as error:
         raise BackupError(f"{file}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BackupError(f"{file}: expected JSON; the backup is damaged, use another one") from error
     number = found.get("format") if isinstance(found, dict) else None
     if isinstance(number, int) and number > FORMAT:

@@ -27,6 +27,7 @@ from broadway.domain.grader import Grader
 from broadway.local import engine
 from broadway.management import Management, ManagementError
 from broadway.messages.topology import CONTROL, DEAD, DISPATCHER, EXCHANGES, RESULTS, SHARED_QUEUES
+from broadway.mongo.errors import reason_of
 from broadway.mongo.inspection import Inspection
 from broadway.ports import PublishError, QueueState, StoreError
 from broadway.rabbit.client import Rabbit
@@ -194,9 +195,8 @@ async def _store(deployment: Deployment) -> list[Finding]:
         )
     except (StoreError, ValueError) as error:
         # The driver's text about an address may contain a part of the password.
-        plain = str(error) if isinstance(error, StoreError) else "the address or one of its options is wrong"
-        reason = re.split(r", Timeout:| \(configured", plain)[0][:300]
-        text = f"MongoDB does not answer at {masked(mongo.dsn)}: {reason}"
+        plain = reason_of(error) if isinstance(error, StoreError) else "the address or one of its options is wrong"
+        text = f"MongoDB does not answer at {masked(mongo.dsn)}: {plain}"
         return [problem("store", text, "start it, or correct --mongodb-dsn")]
     deployment.inspection = inspection
     findings = [clock("store", inspection.ahead)]

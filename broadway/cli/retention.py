@@ -35,12 +35,15 @@ DEFAULT, KEEP = "default", "keep"
 app = typer.Typer(help="How long old things are kept.", no_args_is_help=True)
 
 Deployment = Annotated[
-    bool, typer.Option("--deployment", help="Dead letters, graders and join tokens, for operators; needs no course.")
+    bool,
+    typer.Option(
+        "--deployment", help="Dead letters, graders and join tokens; takes the operators' token, and needs no course."
+    ),
 ]
 Rules = Annotated[
     list[str],
     typer.Argument(
-        metavar="NAME=DAYS...",
+        metavar="NAME=DAYS",
         help=f"Of {', '.join(NAMES)}: a number of days, `{KEEP}`, or `{DEFAULT}` for the deployment's rule.",
     ),
 ]

@@ -14,7 +14,7 @@ Output = Annotated[
 
 
 def export(
-    student: Annotated[str, typer.Argument(help="The student, as the roster names it.")],
+    student: Annotated[str, typer.Argument(metavar="STUDENT", help="The student, as the roster names it.")],
     *,
     output: Output = None,
     course: Course = None,

@@ -115,16 +115,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, whole: Sequence
 
 
 def fields(pairs: Iterable[tuple[str, str]]) -> None:
-    """Print names and values for a reader, without a head; nothing is cut."""
+    """Print names and values for a reader, without a head, a line for each; nothing is cut, and no word is folded."""
+    from rich.cells import cell_len  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold")
-    grid.add_column(overflow="fold")
-    for name, value in pairs:
-        grid.add_row(visible_line(name), visible_line(value))
-    _write(_out(), _render(Console(markup=False, emoji=False, highlight=False), grid))
+    shown = [(visible_line(name), visible_line(value)) for name, value in pairs]
+    width = max((cell_len(name) for name, _ in shown), default=0)
+    console = Console(markup=False, emoji=False, highlight=False)
+    for name, value in shown:
+        space = " " * (width - cell_len(name) + 2)
+        _write(_out(), _render(console, Text.assemble((name, "bold"), space, value), soft_wrap=True))
 
 
 def notice(text: str) -> None:

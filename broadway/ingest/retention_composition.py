@@ -25,6 +25,7 @@ def retention_steps(settings: RetentionSettings, store: Store, holder: str) -> R
         old=old_of(store),
         holder=holder,
         between=timedelta(hours=settings.hours),
+        clock_of_store=store.clock,
     )
 
 

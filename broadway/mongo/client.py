@@ -14,7 +14,7 @@ from pymongo.asynchronous.pool import AsyncConnection, Pool
 from pymongo.errors import ConfigurationError, PyMongoError
 
 from broadway.mongo.collection import Document
-from broadway.mongo.errors import StoreUnreachableError
+from broadway.mongo.errors import UNUSABLE, StoreUnreachableError, unreachable
 
 
 @dataclass(slots=True)
@@ -92,12 +92,12 @@ async def connected(dsn: str, *, server_timeout: float, service: str) -> AsyncIt
     try:
         client = Client(dsn, serverSelectionTimeoutMS=int(server_timeout * 1000), appname=f"broadway-{service}")
     except (ConfigurationError, ValueError) as error:  # its text may contain a part of the password
-        raise StoreUnreachableError("the MongoDB address is not usable: its options or hosts are wrong") from error
+        raise StoreUnreachableError(UNUSABLE) from error
     async with client:
         try:
             await client.admin.command("ping")
         except (ConnectionError, PyMongoError) as error:
-            raise StoreUnreachableError(f"MongoDB does not answer: {error}") from error
+            raise StoreUnreachableError(unreachable(error)) from error
         yield client
 
 

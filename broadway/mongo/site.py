@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from bson import decode
 from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 from pymongo import ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
@@ -39,9 +41,31 @@ _RAW: CodecOptions[RawBSONDocument] = CodecOptions(
 )
 
 
+_READ: CodecOptions[dict[str, Any]] = CodecOptions(
+    unicode_decode_error_handler="replace", datetime_conversion=DatetimeConversion.DATETIME_CLAMP
+)
+
+
+_MALFORMED, _NO_ID = "a document is not well formed", "a document has no id"
+
+
+class UnreadableError(ValueError):
+    """A document is not one that a store has written."""
+
+
 def decoded(document: bytes) -> Mapping[str, Any]:
-    """Return the fields of a document; times have no time zone, and are UTC."""
-    return RawBSONDocument(document, _RAW)
+    """Return the fields of a document; times have no time zone, and are UTC.
+
+    Raises:
+        UnreadableError: It is not well formed, or has no id.
+    """
+    try:
+        found = decode(document, _READ)
+    except BSONError as error:
+        raise UnreadableError(_MALFORMED) from error
+    if "_id" not in found:
+        raise UnreadableError(_NO_ID)
+    return found
 
 
 def _database(client: Client, name: str) -> AsyncDatabase[Document]:
@@ -102,9 +126,19 @@ class Site:
         return {str(each["_id"]): int(each["round"]) for each in found}
 
     async def put(self, place: str, documents: Sequence[bytes]) -> None:
-        """Insert documents; one with the id of a stored one replaces it."""
+        """Insert documents; one with the id of a stored one replaces it.
+
+        Raises:
+            UnreadableError: One of them is not well formed, or has no id.
+        """
         collection = self._raw(place)
-        opened = [RawBSONDocument(each, _RAW) for each in documents]
+        try:
+            opened = [RawBSONDocument(each, _RAW) for each in documents]
+            has_ids = all("_id" in each for each in opened)
+        except BSONError as error:
+            raise UnreadableError(_MALFORMED) from error
+        if not has_ids:
+            raise UnreadableError(_NO_ID)
         try:
             await translated(collection.insert_many(opened, ordered=False))
         except StoreError as error:

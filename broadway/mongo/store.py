@@ -4,6 +4,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from pymongo import WriteConcern
@@ -30,7 +31,7 @@ from broadway.mongo.client import Answers, Client, connected
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
 from broadway.mongo.deliveries import Deliveries
-from broadway.mongo.errors import StoreUnreachableError, translated
+from broadway.mongo.errors import StoreUnreachableError, translated, unreachable
 from broadway.mongo.graders import Graders
 from broadway.mongo.grades import GradeStores
 from broadway.mongo.hooks import Hooks, Quotas, Rosters
@@ -123,7 +124,7 @@ class Store:
             except UnfinishedRestoreError:
                 raise
             except (ConnectionError, PyMongoError, StoreError) as error:
-                raise StoreUnreachableError(f"MongoDB does not answer: {error}") from error
+                raise StoreUnreachableError(unreachable(error)) from error
             yield store
 
     @classmethod
@@ -224,6 +225,15 @@ class Store:
             StoreError: The store is unavailable.
         """
         await translated(self._primary.command("ping"))
+
+    async def clock(self) -> datetime:
+        """Return the time by the store's clock.
+
+        Raises:
+            StoreError: The store is unavailable.
+        """
+        shown: datetime = (await translated(self._primary.command("hello")))["localTime"]
+        return shown if shown.tzinfo else shown.replace(tzinfo=UTC)
 
 
 def _results_of_works(main: Database) -> WorkResults:

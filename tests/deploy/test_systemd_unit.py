@@ -106,6 +106,13 @@ def test_a_unit_says_that_it_is_ready(name: str) -> None:
     assert str(EX_CONFIG) in unit.values("RestartPreventExitStatus")[0].split()
 
 
+@pytest.mark.parametrize("name", [name for name in INSTANCES if "@" in name])
+def test_a_host_with_several_instances_can_give_each_its_own_settings(name: str) -> None:
+    shared, own = Unit.read(name).values("EnvironmentFile")
+
+    assert own == shared.replace(".env", "-%i.env")
+
+
 def test_the_environment_is_valid_for_a_grader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith("BROADWAY_")]:
         monkeypatch.delenv(name)

@@ -44,9 +44,9 @@ class Names:
         return _read(self._names / self._key(name))
 
     def put(self, name: str, image_id: str) -> None:
-        """Keep the id that a name has now."""
+        """Keep the id that a name has now; within ``pulling``, so that an interruption leaves nothing."""
         file = self._names / self._key(name)
-        partial = file.with_suffix(f".{os.getpid()}")
+        partial = self._pulls / self._key(name) / "name"
         document = {"name": name, "place": self._place, "image": image_id, "asked_at": time.time()}
         partial.write_text(json.dumps(document))
         partial.rename(file)
