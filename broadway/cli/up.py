@@ -165,7 +165,8 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "API", facts["api"]
     yield "Pages", f"{facts['api']}/ui, with a token of a course"
     if facts["sign_in"]:
-        yield "", f"{facts['sign_in']} signs an operator in, once, within an hour"
+        yield "Sign in", facts["sign_in"]
+        yield "", "open this link in a browser of this machine: an operator, once, within an hour"
     if facts["management_url"]:
         yield "RabbitMQ", facts["management_url"]
         yield "", f"user {facts['management_user']}, password in {facts['management_password_file']}"

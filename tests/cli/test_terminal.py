@@ -273,3 +273,13 @@ def test_one_module_alone_writes_to_terminals(path: Path) -> None:
         r"(?<![\w.])print\(|\becho\(|secho\(|\bstdout\b(?=\.write)|sys\.std(?:out|err)|\bConsole\(", path.read_text()
     )
     assert bool(written) is (path.name == "terminal.py"), written
+
+
+def test_an_address_in_a_field_stays_whole_on_a_narrow_terminal() -> None:
+    link = f"http://127.0.0.1:1470/s/bwl_{'x' * 43}"
+    script = f"from broadway.cli import terminal; terminal.fields([('API', 'a ' * 50), ('Sign in', {link!r})])"
+    command, narrow = [sys.executable, "-c", script], {**os.environ, "COLUMNS": "60"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=narrow)
+    lines = done.stdout.splitlines()
+    assert lines[-1] == f"Sign in  {link}"
+    assert max(map(len, lines[:-1])) <= 60

@@ -24,7 +24,9 @@ from broadway.ingest.ui.endpoint import redirected, visitor
 from broadway.ingest.ui.forms import form_of, number_in
 from broadway.ingest.ui.lists import slice_after
 from broadway.ingest.ui.refused_forms import shown_again
+from broadway.ingest.ui.security import LINKS, origin_of
 from broadway.ingest.ui.templating import not_kept, page
+from broadway.messages.resources.links import LinksRequest
 from broadway.messages.resources.tokens import StudentTokenRequest, TokenRequest
 
 ROWS = 50  # of each list
@@ -103,7 +105,8 @@ def _shown(
     status: int = 200,
 ) -> Response:
     own = visitor(request)
-    answer = page(request, "tokens.html", status, view=view, made=made, given=given or {}, problems=problems, own=own)
+    values = {"view": view, "made": made, "given": given or {}, "problems": problems, "own": own}
+    answer = page(request, "tokens.html", status, link=f"{origin_of(request)}{LINKS}", **values)
     return answer if made is None else not_kept(answer)
 
 
@@ -117,6 +120,11 @@ async def add(request: Request, deps: Deps) -> Response:
     ):
         if form.get("for") == "student":
             asked = check(_fields(form, "student", "name"), StudentTokenRequest)
+            if form.get("kind") == TokenKind.LINK:
+                await deps.tokens.demand_student(course, asked.student)
+                days = asked.expires_in_days or LinksRequest().expires_in_days
+                (issued,) = await deps.sign_in.links.add(course, [asked.student], days=days, replace=False, by=by)
+                return _shown(request, await _view(request, deps), made=issued)
             issued = await deps.tokens.add_for_student(
                 course, asked.student, asked.name or "", days=asked.expires_in_days, by=by
             )
