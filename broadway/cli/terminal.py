@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from getpass import getpass
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TextIO
 
 from broadway.runtime.visible import visible, visible_line
