@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from broadway.lifecycle.recording import Recorder
+from broadway.mongo.errors import StoreUnreachableError
 from broadway.mongo.migrations import UnfinishedRestoreError
-from broadway.mongo.store import Store, StoreUnreachableError
+from broadway.mongo.store import Store
 from broadway.rabbit.client import Rabbit
 from broadway.service import StartError, connected, instance
 from broadway.settings.programs import ServiceSettings
+from broadway.settings.sections import MongoSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,13 @@ def recorder_of(settings: ServiceSettings, store: Store, rabbit: Rabbit) -> Reco
         policy=settings.retry_policy,
         lease=settings.lease,
         reports=store.reports,
+    )
+
+
+def store_of(mongo: MongoSettings, *, service: str) -> contextlib.AbstractAsyncContextManager[Store]:
+    """Connect to the store of some settings; see ``Store.connect``."""
+    return Store.connect(
+        mongo.dsn, primary=mongo.primary, logs=mongo.logs, server_timeout=mongo.timeout, service=service
     )
 
 
@@ -64,20 +73,11 @@ async def opened_without_broker(settings: ServiceSettings, *, service: str) -> A
 
 @contextlib.asynccontextmanager
 async def _store(settings: ServiceSettings, service: str) -> AsyncIterator[Store]:
-    mongo = settings.mongodb
     async with contextlib.AsyncExitStack() as stack:
         try:
-            store = await stack.enter_async_context(
-                Store.connect(
-                    mongo.dsn,
-                    primary=mongo.primary,
-                    logs=mongo.logs,
-                    server_timeout=mongo.timeout,
-                    service=service,
-                )
-            )
+            store = await stack.enter_async_context(store_of(settings.mongodb, service=service))
         except UnfinishedRestoreError as error:
             raise StartError(str(error)) from error
         except StoreUnreachableError as error:
-            raise StartError(f"{error}; is --mongodb-dsn right, and the server up?") from error
+            raise StartError(str(error)) from error
         yield store

@@ -1,9 +1,11 @@
-"""Which parts of Broadway are installed here, and the command that adds a missing one.
+"""Missing parts of Broadway: the extra that brings them, and the command that installs it.
 
 The wheel's extras bring the libraries of a part: a grader needs no database driver, and a client neither.
 """
 
+import contextlib
 import json
+import re
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +30,8 @@ _EXTRAS = {
     "broadway.runtime.http_errors": "client",
 }
 _ELSE = "server"
+# A requirement of an extra for every version of Python, such as `httpx2>=2.16; extra == 'client'`.
+_REQUIRED = re.compile(r"(?P<library>[\w.-]+)[^;]*; extra == .(?P<extra>[\w-]+).$")
 _OURS = "broadway"
 
 
@@ -41,10 +45,13 @@ def explain(error: ModuleNotFoundError) -> str | None:
 
 
 def advice(extra: str) -> str:
-    """Return the command that installs Broadway again, with an extra, by the tool that made this environment."""
+    """Return the command that installs Broadway again, with an extra, by the tool that made this environment.
+
+    It names the extras that are here, too: the environment is made again from the latest command.
+    """
     home, origin = Path(sys.prefix), _origin()
     source = f" @ {origin['url']}" if origin else ""
-    wanted = f"'{NAME}[{extra}]{source}'"
+    wanted = f"'{NAME}[{','.join(_with_others(extra))}]{source}'"
     if (home / "uv-receipt.toml").exists():
         return f"uv tool install --force {wanted}"
     if (home / "pipx_metadata.json").exists():
@@ -52,6 +59,28 @@ def advice(extra: str) -> str:
     if origin.get("dir_info", {}).get("editable"):
         return f"scripts/bootstrap {'grader' if extra == 'grader' else 'run'}"
     return f"{sys.executable} -m pip install {wanted}"
+
+
+def _with_others(extra: str) -> list[str]:
+    """Return an extra and those whose libraries are all here, without those that others of them bring."""
+    from importlib.metadata import PackageNotFoundError, requires  # noqa: PLC0415 - only for advice
+
+    libraries: dict[str, set[str]] = {extra: set()}
+    with contextlib.suppress(PackageNotFoundError):
+        for found in filter(None, map(_REQUIRED.match, requires(NAME) or ())):
+            libraries.setdefault(found["extra"], set()).add(found["library"])
+    named = {extra} | {name for name, needed in libraries.items() if needed and all(map(_is_here, needed))}
+    return sorted(name for name in named if not any(libraries[name] < libraries[other] for other in named))
+
+
+def _is_here(library: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, distribution  # noqa: PLC0415 - only for advice
+
+    try:
+        distribution(library)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _origin() -> dict[str, Any]:

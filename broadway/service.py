@@ -27,9 +27,10 @@ from broadway.rabbit.connecting import BrokerUnreachableError, UntrustedError
 from broadway.runtime import crashpoints, disks, fault_history, supervision, tracing
 from broadway.runtime.cancellation import cancellations, end
 from broadway.runtime.visible import visible
+from broadway.settings.grader import GraderSettings
 from broadway.settings.loading import EX_CONFIG
 from broadway.settings.places import directories, unusable_places
-from broadway.settings.programs import GraderSettings, ServiceSettings
+from broadway.settings.programs import ServiceSettings
 from broadway.settings.sections import LogSettings, TraceSettings
 
 log = structlog.get_logger(__name__)

@@ -95,8 +95,11 @@ class SubmissionsClient(Extensions):
         self._write(self._path(f"{below}/archive" if file is None else f"{below}/files/{_segments(file)}"), target)
 
     def export_student(self, student: str, target: Path) -> None:
-        """Write a zip of all that is stored about a student to a new file; errors as for ``download``."""
-        self._write(self._path(f"students/{_segments(student)}/export"), target)
+        """Write a zip of all that is stored about a student to a new file, which only its owner can read.
+
+        Errors as for ``download``.
+        """
+        self._write(self._path(f"students/{_segments(student)}/export"), target, mode=0o600)
 
     def delete_student(self, student: str, *, reason: str = "", dry_run: bool = False) -> DeletionView:
         """Order the deletion of all that is stored about a student, or count it."""
@@ -123,7 +126,7 @@ class SubmissionsClient(Extensions):
         query = f"?attempt={segment(attempt)}" if attempt else ""
         self._write(f"{self._path(f'jobs/{segment(job)}/artifacts/{_segments(file)}')}{query}", target)
 
-    def _write(self, path: str, target: Path) -> None:
+    def _write(self, path: str, target: Path, *, mode: int = 0o666) -> None:
         """Write an answer to a new file, which has its name only once it is whole.
 
         Raises:
@@ -133,7 +136,7 @@ class SubmissionsClient(Extensions):
             raise _existing(target)
         draft = target.with_name(f".{target.name}.{token_hex(4)}")
         try:
-            with draft.open("xb") as output:
+            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as output:
                 self._stream(path, output)
             os.link(draft, target)  # fails if the target exists
         except FileExistsError:

@@ -12,6 +12,7 @@ import httpx2
 import hypothesis
 import pytest
 import structlog
+from crashing import Crash, armed
 from harness import IS_WHOLE, Place
 from images import BUSYBOX, busybox
 from packing import ByFile, needs_engine, path_of, rank
@@ -76,6 +77,13 @@ def _unmounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _no_fork_server_stays() -> Iterator[None]:
     yield
     forks.close()
+
+
+@pytest.fixture
+def crash(tmp_path: Path) -> Iterator[Crash]:
+    """Make the next task that reaches a point fail there."""
+    with armed(tmp_path) as crash:
+        yield crash
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,17 @@ class FakeContainers:
         self.allow_network = allow_network
         self.started: list[Labels] = []
         self.pipe: asyncio.Queue[str | None] = asyncio.Queue()  # the output of stages with the verb `pipe`
+        self._is_dead = False
+        self._lives: set[asyncio.Timeout] = set()  # of running stages
+
+    def die(self) -> None:
+        """End all running stages with an error of the engine, and answer nothing until `revive`."""
+        self.is_away = self._is_dead = True
+        for life in self._lives:
+            life.reschedule(0)
+
+    def revive(self) -> None:
+        self.is_away = self._is_dead = False
 
     async def ping(self) -> None:
         if self.is_away:
@@ -52,6 +63,19 @@ class FakeContainers:
         upcoming: Upcoming | None = None,  # noqa: ARG002 - nothing to make
     ) -> StageRun:
         self.started.append(labels)
+        life, death = asyncio.timeout(None), ContainerError("the engine died", phase=FaultPhase.WAIT, retryable=True)
+        if self._is_dead:
+            raise death
+        try:
+            async with life:
+                self._lives.add(life)
+                return await self._run(stage, mounts, labels)
+        except TimeoutError:
+            raise death from None
+        finally:
+            self._lives.discard(life)
+
+    async def _run(self, stage: Stage, mounts: Sequence[Mount], labels: Labels) -> StageRun:
         stage = stage if self.allow_network else stage.model_copy(update={"networking": False})
         verb, *arguments = stage.entrypoint or ["exit", "0"]
         directory = next((mount.source for mount in mounts if mount.target == "/job"), Path())

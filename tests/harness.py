@@ -24,7 +24,8 @@ from broadway.grader.links.join import Membership
 from broadway.grader.sandbox.mounts import detach, mount_memory
 from broadway.local.processes import free_ports
 from broadway.service import Stop
-from broadway.settings.programs import ApiSettings, GraderSettings
+from broadway.settings.grader import GraderSettings
+from broadway.settings.programs import ApiSettings
 
 # True under `make faults`: tests run in full, and durations count, since nothing else uses the machine.
 IS_WHOLE = "BROADWAY_FAULTS" in os.environ

@@ -192,7 +192,7 @@ class HostileCourse:
             subject=letter,
             queue=self.text("queue", 100),
             reason=self.text("letter-reason"),
-            body=hostile("letter-body").encode(),
+            body=self.text("letter-body").encode(),
         )
         secret = new_secret(SecretPrefix.GRADER)
         headers = {"Authorization": "Bearer cluster-token", IDENTITY_HEADER: secret}

@@ -13,7 +13,7 @@ from broadway.domain.result import JobLog
 from broadway.domain.retention import Policy
 from broadway.domain.run import Run, RunState
 from broadway.ingest.commands.grades import GradeChanges, PublishOrder
-from broadway.ingest.commands.retention_pass import Counts, CoursePass
+from broadway.ingest.commands.retention_pass import Counts, CoursePass, Turn
 from broadway.ingest.retention_composition import old_of
 
 DUE = datetime(2026, 11, 20, tzinfo=UTC)
@@ -68,14 +68,16 @@ class OldClass(Class):
         order = PublishOrder(based_on=0, by="staff")
         await GradeChanges(self.store.grades.books, self.reads).publish_draft(self.course, self.assignment, order)
 
-    async def make_pass(self, *, is_dry: bool = False, later: timedelta = LATER, **rules: int) -> Counts:
-        """Apply rules long after now."""
+    async def make_pass(
+        self, *, is_dry: bool = False, later: timedelta = LATER, turn: Turn | None = None, **rules: int
+    ) -> Counts:
+        """Apply rules long after now; ``turn`` is called before each batch."""
 
-        async def turn() -> None:
+        async def pass_on() -> None:
             return
 
         now = datetime.now(UTC) + later
-        return await CoursePass(old_of(self.store), self.course, Policy(**rules), now, is_dry, turn).make()
+        return await CoursePass(old_of(self.store), self.course, Policy(**rules), now, is_dry, turn or pass_on).make()
 
 
 async def books_of(database: Database, course: str) -> str:

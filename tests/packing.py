@@ -8,6 +8,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 ENGINE = (
+    "tests/browser/test_new_user.py",
     "tests/compose/",
     "tests/deploy/test_units.py",
     "tests/deploy/test_up_unit.py",

@@ -15,7 +15,7 @@ from broadway import service
 from broadway.domain.assignment import Stage
 from broadway.grader.ports import Labels, Mount, Owner, StageRun, Upcoming
 from broadway.grader.serve import run
-from broadway.settings.programs import GraderSettings
+from broadway.settings.grader import GraderSettings
 from broadway.settings.sections import LogSettings
 
 

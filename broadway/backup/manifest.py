@@ -31,7 +31,7 @@ class Part(BaseModel):
 
 
 class Manifest(BaseModel):
-    """A whole backup. It has the state of ``begun_at``, and of what had begun then possibly a later one."""
+    """A whole backup: all that was stored at ``begun_at``, with changes that services have made while it was read."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -74,7 +74,7 @@ def read_manifest(directory: Path) -> Manifest:
         ) from None
     except OSError as error:
         raise BackupError(f"{file}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BackupError(f"{file}: expected JSON; the backup is damaged, use another one") from error
     number = found.get("format") if isinstance(found, dict) else None
     if isinstance(number, int) and number > FORMAT:

@@ -14,8 +14,8 @@ from typing import Any
 
 from broadway.domain.submission import UPLOADS
 
-# Parents first. Collections that are not named come between these and the last ones: settings, people, what only
-# refers to others.
+# Parents first. Collections that are not named come between these and the last ones: settings, people, and
+# documents that only refer to others.
 FIRST = (
     "primary/regrade",
     "primary/regrade_part",

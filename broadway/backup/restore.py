@@ -11,7 +11,7 @@ from broadway.backup.manifest import BackupError, Manifest, Part, read_manifest
 from broadway.backup.order import FIRST, OF_SERVICES, PARENTS, following, is_newer
 from broadway.mongo.migrations import MIGRATIONS
 from broadway.mongo.site import MIGRATIONS as RECORDS
-from broadway.mongo.site import Site, decoded
+from broadway.mongo.site import Site, UnreadableError, decoded
 
 LEADER = "dispatcher"  # the service whose lease shows that services run
 
@@ -75,11 +75,14 @@ async def _restore(site: Site, directory: Path, part: Part, begun: datetime) -> 
     stored = left_out = 0
     batches = parts.read(directory, part)
     while batch := await asyncio.to_thread(next, batches, None):
-        kept = await _with_parents(site, part.place, batch, begun)
-        if part.place == RECORDS:
-            kept = site.without_restores(kept)
-        if kept:
-            await site.put(part.place, kept)
+        try:
+            kept = await _with_parents(site, part.place, batch, begun)
+            if part.place == RECORDS:
+                kept = site.without_restores(kept)
+            if kept:
+                await site.put(part.place, kept)
+        except UnreadableError as error:
+            raise BackupError(f"{part.place}: {error}; the backup is damaged, use another one") from error
         stored, left_out = stored + len(kept), left_out + len(batch) - len(kept)
     return Restored(part.place, stored, left_out)
 

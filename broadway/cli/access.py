@@ -24,6 +24,7 @@ from broadway.cli.common import (
     fail,
     header_secret,
     operator,
+    operators_token,
     print_records,
 )
 from broadway.cli.logins import Logins
@@ -88,7 +89,7 @@ def list_courses(*, token: OperatorToken = None, server: Server = LOCAL, as_json
 
 @course_tokens.command("add")
 def add_course_token(
-    name: Annotated[str, typer.Argument(help="Name of its holder, for the audit log.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of its holder, for the audit log.")],
     *,
     kind: Annotated[TokenKind, typer.Option(help="`query` may read states only.")] = TokenKind.STAFF,
     days: Days = None,
@@ -125,7 +126,7 @@ def revoke_course_token(
 
 @student_tokens.command("add")
 def add_student_token(
-    student: Annotated[str, typer.Argument(help="The student, as the roster names it.")],
+    student: Annotated[str, typer.Argument(metavar="STUDENT", help="The student, as the roster names it.")],
     *,
     name: Annotated[str | None, typer.Option(help="A note, such as the device.", show_default=False)] = None,
     days: Days = None,
@@ -181,7 +182,7 @@ def whoami(
     token = token or os.environ.get(COURSE_TOKEN) or logins.token_of(at, course or logins.course_at(at) or "")
     if not token:  # an operators' token goes where operators' commands go
         at, token = server or LOCAL, _operator_token(None, (COURSE_TOKEN, *OPERATOR_TOKENS), "`broadway login`")
-    with operator(at, token) as api:
+    with operator(at, token, expected="valid tokens alone") as api:
         found = api.whoami()
     if as_json:
         terminal.document(found)
@@ -219,7 +220,7 @@ def audit(
 
 def _operator_token(given: str | None, names: Sequence[str], otherwise: str) -> str:
     """Return an operators' token, as given or in a variable; ``names`` and ``otherwise`` are the advice without one."""
-    found = given or next((os.environ[name] for name in OPERATOR_TOKENS if os.environ.get(name)), None)
+    found = given or operators_token()
     if found is None:
         raise fail(f"no token: give --token, set {' or '.join(names)}, or {otherwise}", EXIT_NOT_ALLOWED)
     return found

@@ -209,7 +209,7 @@ def up(
 
 @app.command()
 def health(
-    file: Annotated[Path, typer.Argument(help="The file that the service was given as --health-file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file that the service was given as --health-file.")],
 ) -> None:
     """Print whether a service is ready, or its unavailable parts with time and reason; exit 1 if it is not ready.
 

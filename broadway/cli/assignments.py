@@ -18,7 +18,10 @@ SETTINGS = "settings"  # the key of an assignment's settings in its file, beside
 app = typer.Typer(help="Assignments: their pipelines and settings.", no_args_is_help=True)
 
 File = Annotated[
-    Path, typer.Argument(help="JSON file with the pipelines, and settings below `settings`; - for standard input.")
+    Path,
+    typer.Argument(
+        metavar="FILE", help="JSON file with the pipelines, and settings below `settings`; - for standard input."
+    ),
 ]
 
 
@@ -139,7 +142,7 @@ def apply(
 
 @app.command("build-gradescope")
 def build_gradescope(
-    archive: Annotated[Path, typer.Argument(help="Gradescope's autograder.zip.")],
+    archive: Annotated[Path, typer.Argument(metavar="ARCHIVE", help="Gradescope's autograder.zip.")],
     *,
     base: Annotated[str, typer.Option(help="The image to start from.")],
     tag: Annotated[str, typer.Option(help="The name of the new image.")],

@@ -18,7 +18,8 @@ from broadway.cli.common import fail, plural
 from broadway.local.processes import LocalError, absolute
 from broadway.local.site import locked
 from broadway.local.store import store
-from broadway.mongo.site import Site, SiteUnreachableError
+from broadway.mongo.errors import StoreUnreachableError
+from broadway.mongo.site import Site
 from broadway.ports import StoreError
 
 
@@ -88,5 +89,5 @@ async def _site(arguments: Sequence[str] | None, up: Path | None) -> AsyncIterat
 def _failures() -> Iterator[None]:
     try:
         yield
-    except (BackupError, LocalError, SiteUnreachableError, StoreError) as error:
+    except (BackupError, LocalError, StoreUnreachableError, StoreError) as error:
         raise fail(str(error)) from error

@@ -42,7 +42,7 @@ def failures() -> Iterator[None]:
     import structlog  # noqa: PLC0415 - as above
 
     from broadway.management import ManagementError  # noqa: PLC0415
-    from broadway.mongo.store import StoreUnreachableError  # noqa: PLC0415
+    from broadway.mongo.errors import StoreUnreachableError  # noqa: PLC0415
     from broadway.ports import StoreError  # noqa: PLC0415
 
     structlog.configure(logger_factory=structlog.stdlib.LoggerFactory())

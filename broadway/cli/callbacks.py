@@ -51,7 +51,7 @@ State = Annotated[
 @app.command("add")
 def add(
     name: Name,
-    url: Annotated[str, typer.Argument(help="The address, such as https://lms.example.edu/broadway.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="The address, such as https://lms.example.edu/broadway.")],
     *,
     types: Types = None,
     form: Annotated[Format, typer.Option("--format", help="The form of the body.")] = Format.STANDARD,
@@ -161,7 +161,9 @@ def ping(name: Name, *, course: Course = None, token: Token = None, server: Cour
 @app.command("deliveries")
 def deliveries(
     name: Name,
-    delivery: Annotated[str | None, typer.Argument(help="Id of a delivery.", show_default=False)] = None,
+    delivery: Annotated[
+        str | None, typer.Argument(metavar="DELIVERY", help="Id of a delivery.", show_default=False)
+    ] = None,
     *,
     state: State = None,
     limit: Limit = 50,
@@ -183,7 +185,7 @@ def deliveries(
 def replay(
     name: Name,
     chosen: Annotated[
-        list[str] | None, typer.Argument(metavar="[DELIVERIES]...", help="Ids of deliveries.", show_default=False)
+        list[str] | None, typer.Argument(metavar="DELIVERIES", help="Ids of deliveries.", show_default=False)
     ] = None,
     *,
     since: Annotated[

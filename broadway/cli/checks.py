@@ -27,6 +27,7 @@ from broadway.domain.grader import Grader
 from broadway.local import engine
 from broadway.management import Management, ManagementError
 from broadway.messages.topology import CONTROL, DEAD, DISPATCHER, EXCHANGES, RESULTS, SHARED_QUEUES
+from broadway.mongo.errors import reason_of
 from broadway.mongo.inspection import Inspection
 from broadway.ports import PublishError, QueueState, StoreError
 from broadway.rabbit.client import Rabbit
@@ -34,9 +35,10 @@ from broadway.rabbit.connecting import BrokerUnreachableError
 from broadway.runtime.addresses import local_address
 from broadway.runtime.http_errors import UNSENT, why
 from broadway.runtime.tls import trust
+from broadway.settings.grader import GraderSettings
 from broadway.settings.loading import read
 from broadway.settings.masking import masked
-from broadway.settings.programs import PROGRAMS, GraderSettings, IngestSettings, ServiceSettings
+from broadway.settings.programs import PROGRAMS, IngestSettings, ServiceSettings
 
 WITHIN = 5.0  # seconds for each part, by default
 SKEW = timedelta(seconds=2)  # between clocks; a Date header is precise to a second
@@ -193,9 +195,8 @@ async def _store(deployment: Deployment) -> list[Finding]:
         )
     except (StoreError, ValueError) as error:
         # The driver's text about an address may contain a part of the password.
-        plain = str(error) if isinstance(error, StoreError) else "the address or one of its options is wrong"
-        reason = re.split(r", Timeout:| \(configured", plain)[0][:300]
-        text = f"MongoDB does not answer at {masked(mongo.dsn)}: {reason}"
+        plain = reason_of(error) if isinstance(error, StoreError) else "the address or one of its options is wrong"
+        text = f"MongoDB does not answer at {masked(mongo.dsn)}: {plain}"
         return [problem("store", text, "start it, or correct --mongodb-dsn")]
     deployment.inspection = inspection
     findings = [clock("store", inspection.ahead)]

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 EXIT_FAILED, EXIT_USAGE, EXIT_NOT_ALLOWED, EXIT_STILL_RUNNING = 1, 2, 4, 8
 EX_CONFIG = 78  # as in settings.loading, whose import takes long
-NOT_ALLOWED = (401, 403)
+UNKNOWN_TOKEN = 401
+_WHOSE = "`broadway whoami` shows whose token it is"
+NOT_ALLOWED = (UNKNOWN_TOKEN, 403)
 
 
 def header_secret(secret: str | None) -> str | None:
@@ -121,7 +123,7 @@ def client(
         with Client.connect(**access, ca_file=ca_file(), waiting=_waiting) as connected:
             yield connected
     except ClientError as error:
-        raise _refused(error) from error
+        raise _refused(error, f"it is no token of {access['course']} at {access['server']}; {_WHOSE}") from error
 
 
 @contextmanager
@@ -137,7 +139,7 @@ def submissions_client(
         with SubmissionsClient.connect(**access, ca_file=ca_file(), waiting=_waiting) as connected:
             yield connected
     except ClientError as error:
-        raise _refused(error) from error
+        raise _refused(error, f"it is no token of {access['course']} at {access['server']}; {_WHOSE}") from error
 
 
 def _access(server: str | None, course: str | None, token: str | None, *, or_operator: bool = False) -> dict[str, str]:
@@ -160,8 +162,15 @@ def _access(server: str | None, course: str | None, token: str | None, *, or_ope
     return {"server": server, "course": course, "token": token}
 
 
+def operators_token() -> str | None:
+    """Return the operators' token in the environment, or None."""
+    return next((os.environ[name] for name in OPERATOR_TOKENS if os.environ.get(name)), None)
+
+
 @contextmanager
-def operator(server: str, token: str | None) -> Iterator["Operator"]:
+def operator(
+    server: str, token: str | None, *, expected: str = f"the operators' token here; {_WHOSE}"
+) -> Iterator["Operator"]:
     """Connect to the API for an operator, with the operators' token. Errors end the command as those of `client` do."""
     from broadway.client import ClientError, Operator  # noqa: PLC0415
 
@@ -173,15 +182,16 @@ def operator(server: str, token: str | None) -> Iterator["Operator"]:
         with Operator.connect(server, token=token, ca_file=ca_file(), waiting=_waiting) as connected:
             yield connected
     except ClientError as error:
-        raise _refused(error) from error
+        raise _refused(error, f"{server} takes {expected}") from error
 
 
 def _waiting(seconds: float, reason: str) -> None:
     terminal.message(f"broadway: {reason}; trying again in {seconds:g} s")
 
 
-def _refused(error: "ClientError") -> typer.Exit:
-    return fail(str(error), EXIT_NOT_ALLOWED if error.status in NOT_ALLOWED else EXIT_FAILED)
+def _refused(error: "ClientError", remedy: str) -> typer.Exit:
+    reason = f"{error}: {remedy}" if error.status == UNKNOWN_TOKEN else str(error)
+    return fail(reason, EXIT_NOT_ALLOWED if error.status in NOT_ALLOWED else EXIT_FAILED)
 
 
 def ca_file() -> Path | None:

@@ -54,7 +54,7 @@ def show(
 
 @app.command()
 def retry(
-    letters: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Ids, as `list` shows them.")] = None,
+    letters: Annotated[list[str] | None, typer.Argument(metavar="IDS", help="Ids, as `list` shows them.")] = None,
     *,
     every: Annotated[bool, typer.Option("--all", help="Retry all dead letters that are about jobs.")] = False,
     yes: Yes = False,
@@ -101,7 +101,7 @@ def _retry(api: "Operator", letters: Iterable[str]) -> tuple[list[dict[str, Any]
 
 @app.command()
 def discard(
-    letters: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Ids, as `list` shows them.")] = None,
+    letters: Annotated[list[str] | None, typer.Argument(metavar="IDS", help="Ids, as `list` shows them.")] = None,
     *,
     every: Annotated[bool, typer.Option("--all", help="Discard all dead letters.")] = False,
     yes: Yes = False,

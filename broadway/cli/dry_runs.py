@@ -24,8 +24,8 @@ from broadway.ingest.v2.views.reports import report_view
 from broadway.local.dry_run import NAME, DryRun, dry_run, handed_in, planned, work_directory
 from broadway.messages.resources.reports import ReportView
 from broadway.service import StartError
+from broadway.settings.grader import GraderSettings
 from broadway.settings.loading import load
-from broadway.settings.programs import GraderSettings
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
 

@@ -72,7 +72,10 @@ def drain(grader_id: GraderId, *, reason: Reason = "", token: OperatorToken = No
 def set_slots(
     grader_id: GraderId,
     slots: Annotated[
-        int, typer.Argument(min=0, max=512, help="Jobs at a time; 0 for the number that it was started with.")
+        int,
+        typer.Argument(
+            metavar="SLOTS", min=0, max=512, help="Jobs at a time; 0 for the number that it was started with."
+        ),
     ],
     *,
     token: OperatorToken = None,

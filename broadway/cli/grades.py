@@ -223,8 +223,8 @@ def _adjustment(student: str, *, add: str | None, final: str | None, excused: bo
     """Return an adjustment, checked as the server checks it."""
     from pydantic import ValidationError  # noqa: PLC0415 - --help must not wait for it
 
+    from broadway.domain.grade_adjustment import AdjustmentOrder  # noqa: PLC0415
     from broadway.domain.mistakes import mistakes  # noqa: PLC0415
-    from broadway.ingest.commands.grade_adjustments import AdjustmentOrder  # noqa: PLC0415
 
     if sum((add is not None, final is not None, excused)) != 1:
         raise fail("expected one of --add, --final and --excused", EXIT_USAGE)

@@ -86,7 +86,9 @@ def hook_delete(
 @app.command("show")
 def hook_show(
     name: Name,
-    delivery: Annotated[str | None, typer.Argument(help="Id of one of its deliveries.", show_default=False)] = None,
+    delivery: Annotated[
+        str | None, typer.Argument(metavar="DELIVERY", help="Id of one of its deliveries.", show_default=False)
+    ] = None,
     *,
     state: Annotated[
         str | None, typer.Option(help="Only deliveries in this state, such as unmatched.", show_default=False)
@@ -114,7 +116,9 @@ def hook_show(
 @app.command("redeliver")
 def hook_redeliver(
     name: Name,
-    deliveries: Annotated[list[str] | None, typer.Argument(help="Ids of deliveries.", show_default=False)] = None,
+    deliveries: Annotated[
+        list[str] | None, typer.Argument(metavar="DELIVERIES", help="Ids of deliveries.", show_default=False)
+    ] = None,
     *,
     state: Annotated[
         str | None,
@@ -194,7 +198,9 @@ def roster_links(
 @rosters.command("import")
 def roster_import(
     assignment: Assignment,
-    file: Annotated[Path, typer.Argument(help="JSON, or CSV with a header line; - for standard input.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="JSON, or CSV with a header line; - for standard input.")
+    ],
     *,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check as the server does, print the roster, and store nothing.")

@@ -28,7 +28,7 @@ def login(*, course: CourseOfLogin = None, server: ServerOfLogin = LOCAL) -> Non
     if logins.problem:
         raise fail(f"{logins.file}: {logins.problem}")
     token = _asked()
-    with operator(server, token) as api:
+    with operator(server, token, expected="valid tokens alone") as api:
         principal = api.whoami()
     course = _course(course, principal)
     try:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from broadway.cli import terminal
 from broadway.cli.broker_access import failures, settings_of
+from broadway.connections import store_of
 from broadway.mongo.inspection import Inspection
 from broadway.mongo.migrations import MigrationState
-from broadway.mongo.store import Store
 from broadway.settings.sections import MongoSettings
 
 HEAD = ("migration", "state", "at", "by", "change")
@@ -30,10 +30,7 @@ async def _planned(mongo: MongoSettings) -> list[MigrationState]:
 
 
 async def _made(mongo: MongoSettings) -> list[MigrationState]:
-    connecting = Store.connect(
-        mongo.dsn, primary=mongo.primary, logs=mongo.logs, server_timeout=mongo.timeout, service="migrate"
-    )
-    async with connecting as store:
+    async with store_of(mongo, service="migrate") as store:
         return await store.migrations.states()
 
 

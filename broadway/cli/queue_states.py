@@ -1,7 +1,6 @@
 """The queues of a deployment: messages and consumers by the broker, jobs by the store."""
 
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -10,6 +9,7 @@ from typing import Any
 import httpx2
 from yarl import URL
 
+from broadway.connections import store_of
 from broadway.domain.job import JobClass, JobState
 from broadway.management import Management, ManagementError, virtual_host
 from broadway.messages.topology import course_queue
@@ -136,7 +136,7 @@ def _row(queue: Mapping[str, Any], jobs: tuple[int | None, int | None]) -> Queue
 
 async def _jobs_of(settings: ServiceSettings, name: str) -> tuple[int | None, int | None, float | None]:
     """Return the waiting and running jobs of a course's queue, and the age of the oldest that waits, in seconds."""
-    async with _store(settings) as store:
+    async with store_of(settings.mongodb, service="queues") as store:
         for course in await _courses(store):
             for job_class in JobClass:
                 if course_queue(course, job_class).name == name:
@@ -148,19 +148,12 @@ async def _jobs_of(settings: ServiceSettings, name: str) -> tuple[int | None, in
 
 async def _jobs(settings: ServiceSettings) -> Mapping[str, tuple[int, int]]:
     """Return the numbers of waiting and running jobs by the queue of their course and class."""
-    async with _store(settings) as store:
+    async with store_of(settings.mongodb, service="queues") as store:
         return {
             course_queue(course, job_class).name: await _counts(store, course, job_class)
             for course in await _courses(store)
             for job_class in JobClass
         }
-
-
-def _store(settings: ServiceSettings) -> AbstractAsyncContextManager[Store]:
-    mongo = settings.mongodb
-    return Store.connect(
-        mongo.dsn, primary=mongo.primary, logs=mongo.logs, server_timeout=mongo.timeout, service="queues"
-    )
 
 
 async def _courses(store: Store) -> set[str]:

@@ -11,7 +11,6 @@ from broadway.cli.common import (
     EXIT_STILL_RUNNING,
     EXIT_USAGE,
     LOCAL,
-    OPERATOR_TOKENS,
     AsJson,
     Course,
     CourseServer,
@@ -21,25 +20,30 @@ from broadway.cli.common import (
     confirm,
     fail,
     operator,
+    operators_token,
     plural,
+    print_records,
 )
 
 if TYPE_CHECKING:
     from broadway.messages.resources.retention import PassView, RetentionView
 
 POLL = 0.5  # seconds
-NAMES = ("works", "logs", "regrades", "deliveries", "tokens")
+NAMES = ("works", "logs", "regrades", "deliveries", "tokens")  # of CourseRules, whose import takes long
 DEFAULT, KEEP = "default", "keep"
 
 app = typer.Typer(help="How long old things are kept.", no_args_is_help=True)
 
 Deployment = Annotated[
-    bool, typer.Option("--deployment", help="Dead letters, graders and join tokens, for operators; needs no course.")
+    bool,
+    typer.Option(
+        "--deployment", help="Dead letters, graders and join tokens; takes the operators' token, and needs no course."
+    ),
 ]
 Rules = Annotated[
     list[str],
     typer.Argument(
-        metavar="NAME=DAYS...",
+        metavar="NAME=DAYS",
         help=f"Of {', '.join(NAMES)}: a number of days, `{KEEP}`, or `{DEFAULT}` for the deployment's rule.",
     ),
 ]
@@ -91,7 +95,7 @@ def run(
     if not dry_run:
         confirm("remove what is older than the rules say", yes=yes)
     if deployment:
-        with operator(server or LOCAL, _operators() or token) as api:
+        with operator(server or LOCAL, operators_token() or token) as api:
             ordered = api.run_retention(dry_run=dry_run)
     else:
         with client(server, course, token, or_operator=True) as staff:
@@ -101,15 +105,9 @@ def run(
     )
 
 
-def _operators() -> str | None:
-    import os  # noqa: PLC0415
-
-    return next((os.environ[name] for name in OPERATOR_TOKENS if os.environ.get(name)), None)
-
-
 def _read(server: str | None, course: str | None, token: str | None, *, deployment: bool) -> "RetentionView":
     if deployment:
-        with operator(server or LOCAL, _operators() or token) as api:
+        with operator(server or LOCAL, operators_token() or token) as api:
             return api.retention()
     with client(server, course, token, or_operator=True) as staff:
         return staff.retention()
@@ -138,14 +136,12 @@ def _print(found: "RetentionView", *, as_json: bool) -> None:
     if as_json:
         terminal.document(found.model_dump(mode="json"))
         return
-    from broadway.cli.tables import records_table  # noqa: PLC0415 - --help must not wait for it
-
     own = {name: rule for name, rule in found.own.items() if rule is not None}
     rows = [
         {"rule": name, "days": KEEP if days is None else days, "from": "course" if name in own else "deployment"}
         for name, days in found.days.items()
     ]
-    records_table(rows, ("rule", "days", "from"))
+    print_records(rows, ("rule", "days", "from"), as_json=False)
     if found.ordered:
         terminal.message("a pass is under way")
     for made in (found.last, found.last_dry_run):
@@ -157,9 +153,8 @@ def _show_pass(made: "PassView", *, as_json: bool) -> None:
     if as_json:
         terminal.document(made.model_dump(mode="json"))
         return
-    from broadway.cli.tables import records_table  # noqa: PLC0415 - --help must not wait for it
-
-    records_table([{"kind": kind, "number": number} for kind, number in made.counts.items()], ("kind", "number"))
+    rows = [{"kind": kind, "number": number} for kind, number in made.counts.items()]
+    print_records(rows, ("kind", "number"), as_json=False)
     for assignment, reason in made.kept.items():
         terminal.message(f"all works of {assignment} stay: {reason}")
     terminal.message(_sentence(made))

@@ -3,11 +3,9 @@
 from pathlib import Path
 
 from broadway.cli import terminal
-from broadway.domain.roster import Roster
+from broadway.domain.roster import Roster, UnusableRosterError
 from broadway.domain.roster_files import RosterError, read_roster
 from broadway.domain.text_files import ENCODINGS, TextFileError, decode, read_text
-from broadway.ingest.commands.hooks import check_roster
-from broadway.ingest.commands.limits import RejectedError
 from broadway.ingest.http.bodies import InvalidBodyError, parse
 
 
@@ -30,7 +28,7 @@ def checked_roster(file: Path, *, encoding: str) -> Roster:
             text = read_text(file, encoding=encoding)
         roster = read_roster(text, is_json=file.suffix == ".json" or text.lstrip().startswith("{"))
         roster = parse(roster.model_dump_json().encode(), Roster)
-        check_roster(roster)
-    except (TextFileError, RosterError, InvalidBodyError, RejectedError) as error:
+        roster.check_entries()
+    except (TextFileError, RosterError, InvalidBodyError, UnusableRosterError) as error:
         raise RefusedRosterError(str(error)) from error
     return roster

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from broadway.cli.findings import Finding, ok, problem, warning
-from broadway.settings.programs import GraderSettings
+from broadway.settings.grader import GraderSettings
 
 _OWN = {None, "oci", "auto", "docker"}  # the values of --runtime that name no runtime of an engine
 
@@ -31,7 +31,7 @@ async def runtime_of(settings: GraderSettings) -> tuple[Sequence[Finding], bool]
 
 
 async def choice_of_up() -> Finding:
-    """Tell which runtime `broadway up` chooses on this host, and why."""
+    """Return the finding with the runtime that `broadway up` chooses on this host, and the reason."""
     try:
         from broadway.grader.oci.choice import AUTO, choose  # noqa: PLC0415 - hosts without graders may not have them
         from broadway.grader.oci.probe import probe  # noqa: PLC0415

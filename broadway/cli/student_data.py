@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 POLL = 0.5  # seconds
 
-Student = Annotated[str, typer.Argument(help="The student, as the roster names it.")]
+Student = Annotated[str, typer.Argument(metavar="STUDENT", help="The student, as the roster names it.")]
 
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="The new file.", show_default="STUDENT.zip", dir_okay=False)

@@ -171,7 +171,8 @@ def show(
 def download(
     identity: Identity,
     file: Annotated[
-        str | None, typer.Argument(help="Path of one file; all files, as a zip, without it.", show_default=False)
+        str | None,
+        typer.Argument(metavar="FILE", help="Path of one file; all files, as a zip, without it.", show_default=False),
     ] = None,
     *,
     output: Annotated[

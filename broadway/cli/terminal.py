@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from getpass import getpass
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TextIO
 
 from broadway.runtime.visible import visible, visible_line
@@ -115,16 +116,20 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, whole: Sequence
 
 
 def fields(pairs: Iterable[tuple[str, str]]) -> None:
-    """Print names and values for a reader, without a head; nothing is cut."""
+    """Print names and values for a reader, without a head; no word, such as an address, is cut or broken."""
     from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold")
-    grid.add_column(overflow="fold")
-    for name, value in pairs:
-        grid.add_row(visible_line(name), visible_line(value))
-    _write(_out(), _render(Console(markup=False, emoji=False, highlight=False), grid))
+    console = Console(markup=False, emoji=False, highlight=False)
+    shown = [(visible_line(name), visible_line(value)) for name, value in pairs]
+    indent = max((len(name) for name, _ in shown), default=0) + 2
+    grid = Text()
+    for name, value in shown:
+        lines = wrap(value, max(1, console.width - indent), break_long_words=False, break_on_hyphens=False)
+        grid.append(name.ljust(indent), style="bold")
+        grid.append(f"\n{' ' * indent}".join(lines) + "\n")
+    grid.right_crop(1)
+    _write(_out(), _render(console, grid, soft_wrap=True))
 
 
 def notice(text: str) -> None:

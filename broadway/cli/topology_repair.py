@@ -7,10 +7,10 @@ from typing import Self
 
 from yarl import URL
 
+from broadway.connections import store_of
 from broadway.management import Management, ManagementError, virtual_host
 from broadway.messages.definitions import Drift, Kind, Object, definitions, drifts, left_over
 from broadway.messages.topology import SHARED_QUEUES, Queue, durable_queues
-from broadway.mongo.store import Store
 from broadway.settings.programs import ServiceSettings
 
 NOT_FOUND = 404
@@ -39,11 +39,7 @@ async def expected_queues(settings: ServiceSettings, *, shared: bool) -> Sequenc
     """
     if shared:
         return SHARED_QUEUES
-    mongo = settings.mongodb
-    connecting = Store.connect(
-        mongo.dsn, primary=mongo.primary, logs=mongo.logs, server_timeout=mongo.timeout, service="topology"
-    )
-    async with connecting as store:
+    async with store_of(settings.mongodb, service="topology") as store:
         courses = await store.courses.all()
         busy = await store.jobs.courses_with_backlog()
     names = {*(course.id for course in courses), *filter(None, busy)}

@@ -19,7 +19,7 @@ from broadway.local.secret import write
 from broadway.local.site import VARIABLE, keep, locked
 from broadway.local.stack import Foundations, Say, Stack, UpOptions, stack
 from broadway.management import ManagementError
-from broadway.mongo.store import StoreUnreachableError
+from broadway.mongo.errors import StoreUnreachableError
 from broadway.ports import StoreError
 from broadway.runtime import supervision
 from broadway.settings.loading import load
@@ -165,7 +165,8 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "API", facts["api"]
     yield "Pages", f"{facts['api']}/ui, with a token of a course"
     if facts["sign_in"]:
-        yield "", f"{facts['sign_in']} signs an operator in, once, within an hour"
+        yield "Sign in", facts["sign_in"]
+        yield "", "open this link in a browser of this machine: an operator, once, within an hour"
     if facts["management_url"]:
         yield "RabbitMQ", facts["management_url"]
         yield "", f"user {facts['management_user']}, password in {facts['management_password_file']}"

@@ -46,7 +46,7 @@ def backup(
     up: Up = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy all documents of the store to a new directory, while services run; print its manifest.
+    """Copy all documents of the store to a new directory, while services run.
 
     The backup has hashes of tokens and the secrets of hooks, so only its owner can read it.
     """

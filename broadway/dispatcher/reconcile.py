@@ -19,6 +19,7 @@ from broadway.dispatcher.lost_jobs import LostJobs
 from broadway.dispatcher.patience import PATIENCE, Patience
 from broadway.dispatcher.ports import ObservedBroker, ReconciledJobs, ReconciledRuns, SilentGraders
 from broadway.domain.job import Job, JobClass, JobState, RetryPolicy
+from broadway.domain.parts import in_parts
 from broadway.domain.run import PHASE_OF, Order, Run
 from broadway.lifecycle.announce import Hold, announce
 from broadway.lifecycle.carrying_out import carry_out
@@ -108,9 +109,8 @@ class Reconciler:
         rested = 0.0
         unfinished = await self.runs.unfinished(limit=LIMIT)
         waiting = [(run_id, state) for run_id, state in unfinished.items() if not self.board.has_open(run_id)]
-        for start in range(0, len(waiting), RUNS_AT_A_TIME):
+        for batch in in_parts(waiting, RUNS_AT_A_TIME):
             begun = time.monotonic()
-            batch = waiting[start : start + RUNS_AT_A_TIME]
             phases = [(run_id, PHASE_OF[state]) for run_id, state in batch if state in PHASE_OF]
             are_open = await self.jobs.are_phases_open(phases)
             busy = {run_id for (run_id, _), is_open in zip(phases, are_open, strict=True) if is_open}
@@ -145,9 +145,8 @@ class Reconciler:
 
     async def _refresh_held(self, now: datetime) -> None:
         """Update every held job from the store, since events may have been lost."""
-        held = list(self.board.held)
-        for start in range(0, len(held), LIMIT):
-            for job in (await self.jobs.get_many(held[start : start + LIMIT])).values():
+        for some in in_parts(list(self.board.held), LIMIT):
+            for job in (await self.jobs.get_many(some)).values():
                 self.board.observe(job, now=now)
 
     async def _publish_outbox(self, now: datetime) -> None:

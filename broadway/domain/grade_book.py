@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from broadway.domain.counting import Adjustment, Decision
 from broadway.domain.grade import Grade
+from broadway.domain.parts import in_parts
 
 CHUNK = 100  # entries; a student who reads one grade loads one chunk
 MAX_NOTE = 4000  # characters of a reason and of a note
@@ -222,7 +223,7 @@ _ENTRIES = TypeAdapter(tuple[BookEntry, ...])
 def chunks_of(entries: Iterable[BookEntry]) -> list[Chunk]:
     """Return entries in chunks, in the order of students. Equal entries have equal content."""
     ordered = sorted(entries, key=lambda entry: entry.student)
-    return [_chunk(tuple(ordered[start : start + CHUNK])) for start in range(0, len(ordered), CHUNK)]
+    return [_chunk(tuple(some)) for some in in_parts(ordered, CHUNK)]
 
 
 def entries_of(content: bytes) -> tuple[BookEntry, ...]:

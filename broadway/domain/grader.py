@@ -81,6 +81,7 @@ class Grader:
         jobs_processed: The number of jobs that it has started.
         broker_user: Its own user at the broker.
         order: Its operator's standing order.
+        obeyed: The revision of the order that it followed at its last heartbeat; None if it never reported one.
         secret: The hash of its own secret; None if it never had one, empty if its operator had it forgotten.
         pools: The pools that it may join, by the token of its first join; None for all pools.
         join_token: The id of the join token of its first join; empty if that was the cluster token.
@@ -110,6 +111,7 @@ class Grader:
     jobs_processed: int = 0
     broker_user: str | None = None
     order: StandingOrder = StandingOrder()
+    obeyed: int | None = None
     secret: str | None = field(default=None, repr=False)
     pools: tuple[str, ...] | None = None
     join_token: str = ""
@@ -189,6 +191,12 @@ class Grader:
         if self.draining or mode is GraderMode.DRAINING:
             return GraderState.DRAINING if self.running else GraderState.DRAINED
         return GraderState.PAUSED if self.paused or mode is GraderMode.PAUSED else GraderState.ONLINE
+
+    @property
+    def has_paused_itself(self) -> bool:
+        """True if it takes no jobs by its own decision; an order to resume that it has not heard yet is none."""
+        has_heard = self.obeyed is None or self.obeyed >= self.order.revision
+        return self.state is GraderState.PAUSED and self.is_wanted and has_heard
 
     @property
     def reason(self) -> str:

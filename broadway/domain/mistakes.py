@@ -51,6 +51,11 @@ _WORDS: Mapping[str, str] = {
     "bytes_too_long": "should have at most {max_length} bytes",
     "recursion_loop": "should not contain itself",
 }
+# The words for a value that pydantic does not know as a list, such as a secret.
+_LENGTHS: Mapping[str, str] = {
+    "too_short": "should have a length of {min_length} or more, not {actual_length}",
+    "too_long": "should have a length of at most {max_length}",
+}
 # The nouns for types whose errors end in these words, such as `string_type`.
 _NOUNS: Mapping[str, str] = {
     "string": "text",
@@ -141,7 +146,8 @@ def sentence(mistake: ErrorDetails, known: Sequence[str] = ()) -> str:
         return _PATTERNS.get(context["pattern"], f"should match {context['pattern']}")
     if kind in _WORDS:
         plain = {name: f"{value:g}" if isinstance(value, float) else value for name, value in context.items()}
-        return _WORDS[kind].format_map(_Shown(plain))
+        words = _LENGTHS if context.get("field_type") == "Value" else {}
+        return words.get(kind, _WORDS[kind]).format_map(_Shown(plain))
     return f"should be {_noun(kind)}"
 
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from broadway.domain.course import COURSE_ID
+from broadway.domain.roster import MAX_STUDENT_NAME
 
 EMAIL = "email"
-MAX_STUDENT_NAME = 200  # characters, as in rosters
 MOST_RULES = 1000
 MOST_VALUES = 1000  # of one claim
 
-_PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]+")
+_PRINTABLE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]+")  # halves of characters have no bytes
+_NO_NAME = "the {claim} that the provider sent is no name: expected 1 to 200 characters"
 
 
 class PersonError(ValueError):
@@ -128,12 +129,14 @@ class PersonRules:
         name = claims.get(self.claim)
         if not isinstance(name, str) or not name.strip():
             raise PersonError(f"the provider sent no {self.claim}, by which this server knows people")
+        if not _PRINTABLE.fullmatch(name):
+            raise PersonError(_NO_NAME.format(claim=self.claim))
         if self.claim == EMAIL and not self.may_be_unverified and claims.get("email_verified") not in (True, "true"):
             raise PersonError(f"the provider does not say that it has verified the address {name[:100]}")
         if self.domain:
             name = self._without_domain(name)
-        if len(name) > MAX_STUDENT_NAME or not _PRINTABLE.fullmatch(name):
-            raise PersonError(f"the {self.claim} that the provider sent is no name: expected 1 to 200 characters")
+        if len(name) > MAX_STUDENT_NAME:
+            raise PersonError(_NO_NAME.format(claim=self.claim))
         return name
 
     def _without_domain(self, name: str) -> str:

@@ -3,7 +3,7 @@
 A rule is a number of days, or None to keep everything. A course may replace the deployment's rules by its own.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
@@ -192,11 +192,15 @@ class OldWork:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The works and runs of an assignment to remove. ``kept`` is the reason why all works stay, or empty."""
+    """The works and runs of an assignment to remove. ``kept`` is the reason why all works stay, or empty.
+
+    ``state`` are the decisions of people on which the choice depends, as they were before it.
+    """
 
     works: Sequence[str] = ()
     runs: Sequence[OldRun] = ()
     kept: str = ""
+    state: object = None
 
 
 def old_works(
@@ -234,6 +238,26 @@ def removable(
         if len(kept) == len(left):
             return left, gone
         left = kept
+
+
+def together(works: Collection[str], runs: Sequence[OldRun]) -> Iterator[tuple[list[str], list[OldRun]]]:
+    """Yield chosen works and runs in the smallest groups: a work with all its runs, a run with all its works."""
+    of_work: dict[str, list[OldRun]] = {work: [] for work in works}
+    for run in runs:
+        for work in run.works:
+            of_work.setdefault(work, []).append(run)
+    left = dict.fromkeys(of_work)
+    while left:
+        todo, found, own = [left.popitem()[0]], list[str](), dict[str, OldRun]()
+        while todo:
+            found.append(todo.pop())
+            own |= {run.id: run for run in of_work[found[-1]]}
+            near = {work for run in of_work[found[-1]] for work in run.works if work in left}
+            todo += near
+            for work in near:
+                del left[work]
+        yield found, list(own.values())
+    yield from (([], [run]) for run in runs if not run.works)
 
 
 def changed(before: Iterable[BookEntry], after: Iterable[BookEntry]) -> set[str]:

@@ -10,16 +10,22 @@ from broadway.domain.assignment import Env
 from broadway.domain.bounds import MAX_INT, MIN_INT
 from broadway.domain.course import MAX_STUDENTS
 from broadway.domain.formulas import identifier_problem
+from broadway.domain.variables import env_problem, reserved_problem
 
 MAX_MEMBERS = 100  # of a group
 MAX_LABELS = 20  # of an entry
+MAX_STUDENT_NAME = 200  # characters of a student's or a group's name
 
-Student = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Student = Annotated[str, StringConstraints(min_length=1, max_length=MAX_STUDENT_NAME)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
 class UnusableRosterError(ValueError):
     """A new roster has an entry that can match no submission; the text names the entry and the field."""
+
+
+class UnusableEnvError(UnusableRosterError):
+    """A new roster has an entry whose variables no program can have, or that sets one of Broadway's own."""
 
 
 class _Part(BaseModel):
@@ -84,11 +90,17 @@ class Roster(_Part):
         return self
 
     def check_entries(self) -> None:
-        """Return if every entry can match a submission. Stored rosters are not checked again.
+        """Return if the variables of every entry are allowed, and it can match a submission.
+
+        Stored rosters are not checked again.
 
         Raises:
+            UnusableEnvError: The variables of an entry are not allowed.
             UnusableRosterError: An entry matches nothing.
         """
+        for index, entry in enumerate(self.students):
+            if problem := env_problem(entry.env) or reserved_problem(entry.env):
+                raise UnusableEnvError(f"students.{index}.env: {problem}")
         for index, entry in enumerate(self.students):
             if problem := _unmatchable(entry):
                 raise UnusableRosterError(f"students.{index}.{problem}")

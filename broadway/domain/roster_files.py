@@ -22,6 +22,8 @@ _LISTS = ("members", "labels")  # columns with several names in a cell
 _OWN = ("student", "repository", "repository_id", *_LISTS)
 _DELIMITERS = (",", ";", "\t")  # spreadsheets write semicolons where the comma is the decimal sign
 _LONGEST_CELL = 2**20  # characters
+_MOST_COLUMNS = 1000
+_SHOWN = 20  # columns in an error
 
 
 def read_roster(text: str, *, is_json: bool) -> Roster:
@@ -73,8 +75,10 @@ def _columns(head: Sequence[str], rows: Sequence[list[str]]) -> list[str]:
     """Return the names of the columns; a roster's own are recognized in any case and without underscores, too."""
     names = [_own(name) or name for name in head]
     _drop_empty_columns(names, rows)
+    if len(names) > _MOST_COLUMNS:
+        raise RosterError(f"line 1: expected at most {_MOST_COLUMNS} columns, not {len(names)}")
     if "student" not in names:
-        raise RosterError(f"line 1: expected a column named student{_meant('student', head)}; found {', '.join(head)}")
+        raise RosterError(f"line 1: expected a column named student{_meant('student', head)}; found {_shown(head)}")
     for place, name in enumerate(names):
         if not name:
             raise RosterError(f"line 1: column {place + 1} has no name")
@@ -83,6 +87,11 @@ def _columns(head: Sequence[str], rows: Sequence[list[str]]) -> list[str]:
         if meant := _misspelled(name, names):
             raise RosterError(f"line 1: column {name}: did you mean {meant}? Otherwise name the variable differently")
     return names
+
+
+def _shown(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > _SHOWN else ""
+    return ", ".join(name[:100] for name in names[:_SHOWN]) + more
 
 
 def _drop_empty_columns(names: list[str], rows: Sequence[list[str]]) -> None:

@@ -1,5 +1,6 @@
 """The data that are stored about a student, as they are exported: records by kind, and contents of files. Pure."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,4 +36,44 @@ def files_of(record: Record) -> list[StoredFile]:
 
 def mentions(text: str, student: str, quoted: str) -> bool:
     """Return whether a text of the audit log names a student: as a JSON text, or as a part of a path."""
-    return quoted in text or f"/{student}/" in f"{text}/"
+    return quoted in text or is_below(text, student)
+
+
+def is_below(path: str, student: str) -> bool:
+    """Return whether a path leads to a student or to what belongs to it."""
+    return f"/{student}/" in f"{path}/"
+
+
+def own_part(text: str, student: str) -> str | None:
+    """Return a state in the audit log without what it has about others; None if it is not about the student.
+
+    It is about many if someone has acted on a class, such as a roster; one that was cut is left out.
+    """
+    try:
+        state = json.loads(text)
+        if not _names(state, student):
+            return None
+        return json.dumps(_own(state, student), ensure_ascii=False, separators=(",", ":"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _own(state: Any, student: str) -> Any:
+    if isinstance(state, list):
+        return [_own(each, student) for each in state if _names(each, student)]
+    if not isinstance(state, dict) or student in (state.get("student"), state.get("name")):
+        return state
+    if student in state:
+        return {student: state[student]}
+    return {
+        key: _own(value, student)
+        for key, value in state.items()
+        if not isinstance(value, dict | list) or _names(value, student)
+    }
+
+
+def _names(state: Any, student: str) -> bool:
+    """Return whether a state names a student, as a text or as a key."""
+    if isinstance(state, dict):
+        return student in state or any(_names(each, student) for each in state.values())
+    return any(_names(each, student) for each in state) if isinstance(state, list) else state == student

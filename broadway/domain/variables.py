@@ -47,6 +47,12 @@ def refused_name(name: str) -> str | None:
     )
 
 
+def reserved_problem(env: Mapping[str, Any]) -> str | None:
+    """Return the reason why only Broadway may set an environment, which names the variable, or None."""
+    name = next(filter(is_reserved, env), None)
+    return None if name is None else f"{name[:_SHOWN]}: only Broadway sets this variable"
+
+
 def undelivered(
     delivered: Collection[str], *, allowed: Collection[str] | None, taken: Collection[str] = ()
 ) -> str | None:

@@ -5,8 +5,8 @@ from broadway.grader.ports import ContainerError
 from broadway.grader.runtimes import connect, resolved
 from broadway.grader.serve import run
 from broadway.service import StartError
+from broadway.settings.grader import GraderSettings
 from broadway.settings.loading import load
-from broadway.settings.programs import GraderSettings
 
 
 async def _main(settings: GraderSettings, stop: service.Stop) -> None:

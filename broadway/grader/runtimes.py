@@ -13,7 +13,7 @@ from broadway.grader.oci.library import Keeping
 from broadway.grader.oci.places import LAYOUT, Access, Place
 from broadway.grader.oci.probe import probe
 from broadway.grader.ports import Containers, Limits, Size
-from broadway.settings.programs import GraderSettings
+from broadway.settings.grader import GraderSettings
 
 log = structlog.get_logger(__name__)
 
@@ -45,16 +45,12 @@ def connect(settings: GraderSettings) -> AbstractAsyncContextManager[Containers]
 
 
 async def resolved(settings: GraderSettings) -> GraderSettings:
-    """Return the settings with a runtime in the place of `auto`, and with None for `docker`.
-
-    Raises:
-        ContainerError: The runtime is oci, and the host lacks something for it.
-    """
+    """Return the settings with a runtime in the place of `auto`, and with None for `docker`."""
     if settings.runtime not in {AUTO, DOCKER}:
         return settings
     facts = await probe(settings.oci_program, settings.work_dir) if settings.runtime == AUTO else Facts()
     chosen = choose(settings.runtime, facts)
-    log.info("runtime", runtime=chosen.runtime, reason=chosen.reason.strip(" ,"))
+    log.info("runtime", runtime=chosen.runtime, reason=chosen.reason)
     return settings.model_copy(update={"runtime": chosen.setting})
 
 

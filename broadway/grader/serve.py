@@ -32,7 +32,7 @@ from broadway.messages.events import GraderOrder, JobFinished
 from broadway.messages.http import JobResult
 from broadway.runtime.health import Check, Health
 from broadway.service import Stop, background, connected, unless_stopped
-from broadway.settings.programs import GraderSettings
+from broadway.settings.grader import GraderSettings
 
 log = structlog.get_logger(__name__)
 

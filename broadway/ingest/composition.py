@@ -23,11 +23,13 @@ from broadway.ingest.commands.hooks import HookSettings
 from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.links import PersonalLinks
+from broadway.ingest.commands.operations import Operations
 from broadway.ingest.commands.pools import Pools
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
+from broadway.ingest.commands.retry_letters import LetterRetries
 from broadway.ingest.commands.sign_in import SignIn
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.stores import HandInRules
@@ -73,7 +75,7 @@ from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.student_export import StudentExports
 from broadway.ingest.reads.submissions import SubmissionReads
 from broadway.ingest.reads.waiting import WaitingReads
-from broadway.ingest.retention_composition import retention_of
+from broadway.ingest.retention_composition import deletion_of, retention_of
 from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
@@ -135,12 +137,11 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         reruns=base.reruns,
         receiver=base.receiver,
         admission=base.admission,
-        join_tokens=JoinTokens(store.access_tokens),
-        pools=pools_of(store),
+        operations=_operations(opened, base),
         courses=CourseSettings(store.courses, opened.rabbit),
         retention=retention_of(settings.retention, store),
+        student_deletion=deletion_of(store),
         joins=_joins(settings, opened, base.admission),
-        forgotten_graders=ForgottenGraders(store.graders, store.jobs, opened.accounts),
         grader_orders=GraderOrders(store.graders, base.announcements, opened.accounts, base.gateway.sessions),
     )
 
@@ -197,6 +198,16 @@ def _basis(settings: IngestSettings, opened: Opened, *, later: Later, answer_wit
 def _starts(store: Store, base: _Basis) -> RunStarts:
     rosters, announcements = store.rosters, base.announcements
     return RunStarts(base.new_runs, store.runs, store.assignments, rosters, announcements, store.submissions)
+
+
+def _operations(opened: Opened, base: _Basis) -> Operations:
+    store = opened.store
+    return Operations(
+        pools=pools_of(store),
+        join_tokens=JoinTokens(store.access_tokens),
+        forgotten_graders=ForgottenGraders(store.graders, store.jobs, opened.accounts),
+        letter_retries=LetterRetries(store.dead_letters, store.jobs, store.runs, base.reruns),
+    )
 
 
 def _joins(settings: IngestSettings, opened: Opened, admission: Admission) -> GraderJoins:

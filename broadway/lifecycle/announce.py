@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from broadway.domain.parts import in_parts
 from broadway.domain.run import plan_jobs
 from broadway.lifecycle.follow_ups import Fact
 from broadway.lifecycle.outbox import WINDOW, publish_queued
@@ -87,10 +88,10 @@ class Announcer:
         if step.is_stored or run.phase is None:
             return step
         planned = await beside(len(run.students_env), plan_jobs, run, run.phase, run.started_at)
-        for start in range(0, len(planned), STORED):
+        for some in in_parts(planned, STORED):
             if not await hold.renew():
                 return None
-            await self._jobs.insert(planned[start : start + STORED])
+            await self._jobs.insert(some)
         await reach(Point.SUBMIT_STEPPED)
         return replace(step, queued=tuple(plan.job for plan in planned), is_stored=True)
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from broadway.domain.job import Job, JobClass
+from broadway.domain.parts import in_parts
 from broadway.messages.batches import JobsQueued, packed
 from broadway.messages.events import Event, JobQueued, ids_of
 from broadway.messages.topology import JOBS, course_key
@@ -28,10 +29,10 @@ async def publish_queued(
     Returns:
         True if the broker has confirmed every job. After a refusal, later windows are not published.
     """
-    for start in range(0, len(queued), WINDOW):
+    for some in in_parts(queued, WINDOW):
         if may_continue and not await may_continue():
             return False
-        messages = _messages(queued[start : start + WINDOW])
+        messages = _messages(some)
         if not all(await asyncio.gather(*(_publish(key, message, publisher) for key, message in messages))):
             return False
     return True

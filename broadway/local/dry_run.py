@@ -23,7 +23,7 @@ from broadway.grader.serve import runner_in
 from broadway.grader.worker.file_cache import PIECE, FileCache
 from broadway.grader.worker.submission_files import Claim, SubmissionFiles
 from broadway.grader.worker.work_directory import WorkDirectory
-from broadway.settings.programs import GraderSettings
+from broadway.settings.grader import GraderSettings
 
 NAME = "dry-run"  # the grader's id, the course and the deployment
 

@@ -176,7 +176,7 @@ async def _foundations(supervisor: Supervisor, options: UpOptions, say: Say) -> 
 
 
 async def _runtime(options: UpOptions, say: Say) -> tuple[Choice, bool]:
-    """Choose the graders' runtime, and tell whether there is an engine, without which only oci can be.
+    """Return the graders' runtime, and whether there is an engine; the only runtime without one is oci.
 
     Raises LocalError if the wish cannot be fulfilled.
     """
@@ -227,7 +227,7 @@ async def grader(options: UpOptions, token: str, foundations: Foundations, grade
         *("--work-dir", str(options.directory / "work" / grader_id), "--log-dir", str(options.log_dir)),
         *_of_runtime(options, foundations),
     ]
-    left_out = _OF_SERVICES | {"BROADWAY_RUNTIME"}  # which may say auto, and what that means is known by now
+    left_out = _OF_SERVICES | {"BROADWAY_RUNTIME"}  # it may be auto, which is decided by now
     env = {name: value for name, value in os.environ.items() if name not in left_out} | {
         **({"DOCKER_HOST": foundations.engine.docker_host} if foundations.engine else {}),
         "BROADWAY_TOKEN": token,

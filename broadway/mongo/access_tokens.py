@@ -113,7 +113,10 @@ class AccessTokens:
         return await self._tokens.find_one(allowed, {"_id": 1}) is not None
 
     async def ended(self, course: str, before: datetime) -> list[str]:
-        """Return the ids of a course's tokens that were revoked, or expired, before a moment; none: of no course."""
+        """Return the ids of a course's tokens that were revoked, or expired, before a moment.
+
+        An empty course stands for tokens without one.
+        """
         found = await self._tokens.find({"course": course}, {"revoked_at": 1, "expires_at": 1})
         ends = {each["_id"]: [each.get("revoked_at"), each.get("expires_at")] for each in found}
         return [identity for identity, times in ends.items() if any(time and time < before for time in times)]

@@ -1,7 +1,9 @@
 """A MongoDB client that reads every document, and that can be cancelled while it waits for a server."""
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -9,8 +11,10 @@ from typing import Any
 from bson.codec_options import DatetimeConversion
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.pool import AsyncConnection, Pool
+from pymongo.errors import ConfigurationError, PyMongoError
 
 from broadway.mongo.collection import Document
+from broadway.mongo.errors import UNUSABLE, StoreUnreachableError, unreachable
 
 
 @dataclass(slots=True)
@@ -71,6 +75,30 @@ class Client(AsyncMongoClient[Document]):
         selection = asyncio.ensure_future(super()._select_server(*args, **kwargs))
         selection.add_done_callback(_retrieve)
         return await asyncio.shield(selection)
+
+
+@contextlib.asynccontextmanager
+async def connected(dsn: str, *, server_timeout: float, service: str) -> AsyncIterator[Client]:
+    """Connect to a store that answers; nothing in it is changed.
+
+    Args:
+        dsn: A MongoDB connection string.
+        server_timeout: Seconds to wait for a server.
+        service: The name of the connection, as the server shows it.
+
+    Raises:
+        StoreUnreachableError: The address is invalid, or no usable server answers within the timeout.
+    """
+    try:
+        client = Client(dsn, serverSelectionTimeoutMS=int(server_timeout * 1000), appname=f"broadway-{service}")
+    except (ConfigurationError, ValueError) as error:  # its text may contain a part of the password
+        raise StoreUnreachableError(UNUSABLE) from error
+    async with client:
+        try:
+            await client.admin.command("ping")
+        except (ConnectionError, PyMongoError) as error:
+            raise StoreUnreachableError(unreachable(error)) from error
+        yield client
 
 
 def _retrieve(selection: "asyncio.Future[Any]") -> None:

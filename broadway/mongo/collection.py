@@ -12,6 +12,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError, OperationFailure
 from pymongo.results import BulkWriteResult, DeleteResult, InsertManyResult, UpdateResult
 
+from broadway.domain.parts import in_parts
 from broadway.mongo.errors import DuplicateKeyError, translated
 from broadway.ports import StoreError
 
@@ -35,7 +36,7 @@ class Documents:
 
     async def find_by_ids(self, identities: Sequence[Any], fields: Document | None = None) -> list[Document]:
         """Return the documents with some ids, in several questions: a long list costs the embedded store its square."""
-        parts = [identities[start : start + IDS] for start in range(0, len(identities), IDS)]
+        parts = in_parts(identities, IDS)
         return [each for part in parts for each in await self.find({"_id": {"$in": list(part)}}, fields)]
 
     async def find_one(self, query: Document, fields: Document | None = None, **options: Any) -> Document | None:
@@ -177,13 +178,10 @@ async def update_each(collection: Documents, updates: Sequence[Update], *, at_a_
         # Equal updates of one document must not merge: after the first, the next may not match any more.
         equal.setdefault((content, seen[content, update.identity]), []).append(index)
         seen[content, update.identity] += 1
-    groups = [group[start : start + at_a_time] for group in equal.values() for start in range(0, len(group), at_a_time)]
+    groups = [part for group in equal.values() for part in in_parts(group, at_a_time)]
     marks = {index: f"{writer}:{number}" for number, group in enumerate(groups) for index in group}
     writes = [_write([updates[index] for index in group], marks[group[0]]) for group in groups]
-    results = [
-        await collection.bulk_write(writes[start : start + at_a_time], ordered=False)
-        for start in range(0, len(writes), at_a_time)
-    ]
+    results = [await collection.bulk_write(some, ordered=False) for some in in_parts(writes, at_a_time)]
     modified = sum(result.modified_count for result in results)
     if modified in (0, len(updates)):
         return [modified > 0] * len(updates)

@@ -1,5 +1,6 @@
 """Translation of the driver's errors into those of ``broadway.ports``."""
 
+import re
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -30,6 +31,14 @@ _TEMPORARY = frozenset(
 
 Answer = TypeVar("Answer")
 
+UNUSABLE = "the MongoDB address is not usable: its options or hosts are wrong; correct --mongodb-dsn"
+_OF_THE_DRIVER = re.compile(r", Timeout:| \(configured")  # its timeouts, and its description of the servers
+_LONGEST = 300  # characters
+
+
+class StoreUnreachableError(ConnectionError):
+    """No MongoDB server answers at the configured address, or it refuses the login."""
+
 
 class StoreUnavailableError(StoreError):
     """No server took the request, or its answer was lost. Such a failure affects all requests."""
@@ -54,6 +63,16 @@ async def translated(call: Awaitable[Answer]) -> Answer:
         raise
     except BSONError as error:
         raise UnstorableError(str(error)) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the first part of the driver's text for a server that does not answer."""
+    return _OF_THE_DRIVER.split(str(error))[0][:_LONGEST]
+
+
+def unreachable(error: BaseException) -> str:
+    """Return the sentence for a store that does not answer, or refuses the login."""
+    return f"MongoDB does not answer: {reason_of(error)}; is --mongodb-dsn right, and the server up?"
 
 
 def _store_error(error: PyMongoError) -> StoreError:

@@ -17,6 +17,7 @@ from broadway.domain.grade_book import (
     Version,
     entries_of,
 )
+from broadway.domain.parts import in_parts
 from broadway.mongo.collection import Collection, Document, Documents, insert_each
 from broadway.ports import MissingContentError
 
@@ -65,8 +66,8 @@ class GradeBooks:
 
     async def put_chunks(self, chunks: Sequence[Chunk]) -> None:
         """Store chunks; one that is stored already stays as it is."""
-        for start in range(0, len(chunks), _INSERTS):
-            some = {each.ref.digest: each.content for each in chunks[start : start + _INSERTS]}
+        for part in in_parts(chunks, _INSERTS):
+            some = {each.ref.digest: each.content for each in part}
             documents: list[Document] = [
                 {"_id": digest, "content": zlib.compress(content)} for digest, content in some.items()
             ]

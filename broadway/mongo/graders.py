@@ -19,7 +19,7 @@ _NEVER = datetime.fromtimestamp(0, UTC)
 _REGISTER_TRIES = 2  # the first may lose to an order or a join that creates the document
 _JOINED: Document = dict.fromkeys(("pool", "slots", "own_slots", "gateway", "order"), 1)
 _WITH_ACCOUNT: Document = {"broker_user": {"$gt": ""}}
-_ADMITTED: Document = {"order.mode": {"$ne": GraderMode.REVOKED.value}}
+ADMITTED: Document = {"order.mode": {"$ne": GraderMode.REVOKED.value}}
 
 
 class Graders:
@@ -57,7 +57,7 @@ class Graders:
                 {"sent_at": {"$lte": beat.sent_at}},
                 {"last_seen": {"$lt": now - OVERTAKING}},
             ]
-            query: Document = {"_id": beat.grader_id, "$or": in_order, **_ADMITTED}
+            query: Document = {"_id": beat.grader_id, "$or": in_order, **ADMITTED}
             writes.append(UpdateOne(query, {"$set": _reported(beat, now)}))
         if writes:
             await self._graders.bulk_write(writes, ordered=True)
@@ -96,7 +96,7 @@ class Graders:
 
     async def seen(self, grader: Grader, now: datetime) -> None:
         """Mark a grader alive; a grader on a socket only while its session is open."""
-        query: Document = {"_id": grader.id, **_ADMITTED}
+        query: Document = {"_id": grader.id, **ADMITTED}
         if grader.over_socket:
             query["session"] = grader.session
         await self._graders.update_one(query, {"$set": {"last_seen": now, "alive": True}})
@@ -208,7 +208,7 @@ class Graders:
 
     async def forget(self, grader_id: str, *, joined_at: datetime | None) -> bool:
         """Remove a grader that is not alive, not revoked, and has not joined since; return whether it was removed."""
-        gone: Document = {"alive": {"$ne": True}, "joined_at": joined_at, **_ADMITTED}
+        gone: Document = {"alive": {"$ne": True}, "joined_at": joined_at, **ADMITTED}
         return (await self._graders.delete_one({"_id": {"$eq": grader_id}, **gone})).deleted_count > 0
 
     async def give_grace(self, grader_ids: Sequence[str], until: datetime) -> None:
@@ -234,7 +234,7 @@ class Graders:
         return _grader(await self._upsert(grader_id, _ordering({"mode": GraderMode.REVOKED.value, "reason": reason})))
 
     async def _change_order(self, grader_id: str, changes: Document, *, is_revoked: bool) -> Grader | None:
-        present: Document = {"order.mode": GraderMode.REVOKED.value} if is_revoked else _ADMITTED
+        present: Document = {"order.mode": GraderMode.REVOKED.value} if is_revoked else ADMITTED
         document = await self._graders.find_one_and_update(
             {"_id": {"$eq": grader_id}, **present}, _ordering(changes), return_document=ReturnDocument.AFTER
         )
@@ -314,6 +314,7 @@ def _reported(beat: GraderHeartbeat, now: datetime) -> Document:
         "slots": beat.slots,
         "paused": beat.paused,
         "draining": beat.draining,
+        "obeyed": beat.order,
         "runtime": beat.runtime,
         "abilities": beat.abilities,
         "left": beat.leaving,
@@ -367,6 +368,7 @@ def _grader(document: Document) -> Grader:
         abilities=tuple(document.get("abilities") or ()),
         paused=document.get("paused") or "",
         draining=bool(document.get("draining")),
+        obeyed=document.get("obeyed"),
         reported_jobs=tuple(str(job) for job in running if job),
         jobs_processed=document.get("jobs_processed", 0),
         broker_user=document.get("broker_user"),

@@ -136,9 +136,6 @@ class _IndexRecorder:
     async def create_index(self, _: object, *, name: str, **__: object) -> None:
         self.names.append(name)
 
-    async def drop_index(self, _: str) -> None:
-        """Record nothing: earlier versions' indexes are no longer required."""
-
 
 async def _missing(main: Database, logs: Database) -> list[str]:
     """Return the missing ones among the indexes that services create when they start."""

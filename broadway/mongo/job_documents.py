@@ -19,6 +19,7 @@ TYPE = {
     Phase.STUDENTS: "student grading job",
     Phase.POST_PROCESSING: "post processing job",
 }
+BEFORE_START = (JobState.QUEUED.value, JobState.DISPATCHED.value)  # earlier versions store DISPATCHED
 PHASE = {text: phase for phase, text in TYPE.items()}
 
 # Fields of a Job that are stored under another name.

@@ -7,12 +7,14 @@ from bson import ObjectId
 from pymongo import UpdateOne
 
 from broadway.domain.job import Job, JobClass, JobState, Outcome, Phase
+from broadway.domain.parts import in_parts
 from broadway.domain.pool_load import StoredLoad
 from broadway.domain.run import JobOutline, PlannedJob
 from broadway.domain.waiting_time import Pace
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import IDS, Collection, Document, insert_each, object_id, object_ids
 from broadway.mongo.job_documents import (
+    BEFORE_START,
     PHASE,
     TYPE,
     in_roster_order,
@@ -29,7 +31,6 @@ from broadway.mongo.waiting import WaitingJobs
 from broadway.mongo.work_results import WorkResults
 
 _OUTLINE = {"type": 1, "index": 1, "state": 1, "started_at": 1, "finished_at": 1, "generation": 1, "success": 1}
-_BEFORE_START = [JobState.QUEUED.value, JobState.DISPATCHED.value]  # earlier versions store DISPATCHED
 _INSERTS = 200  # jobs written at a time
 
 
@@ -46,7 +47,6 @@ class Jobs(MovedJobs, WaitingJobs):
         await self._jobs.create_index([("grading_run_id", 1), ("state", 1)], name="by_run")
         await self._jobs.create_index([("state", 1), ("pool", 1), ("queued_at", 1)], name="by_pool")
         await self._jobs.create_index([("course", 1), ("state", 1), ("class", 1), ("queued_at", 1)], name="backlog")
-        await self._jobs.drop_index("by_state_and_pool")  # of earlier versions: the first fields of `by_pool`
 
     def check(self, planned: Sequence[PlannedJob]) -> None:
         """Check that jobs can be stored.
@@ -59,8 +59,8 @@ class Jobs(MovedJobs, WaitingJobs):
 
     async def insert(self, planned: Sequence[PlannedJob]) -> None:
         """Store new jobs; a stored job with the same id stays as it is."""
-        for start in range(0, len(planned), _INSERTS):
-            await insert_each(self._jobs, [planned_document(plan) for plan in planned[start : start + _INSERTS]])
+        for some in in_parts(planned, _INSERTS):
+            await insert_each(self._jobs, [planned_document(plan) for plan in some])
 
     async def get(self, job_id: str) -> Job | None:
         identity = object_id(job_id)
@@ -84,8 +84,7 @@ class Jobs(MovedJobs, WaitingJobs):
 
     async def restage(self, planned: Sequence[PlannedJob]) -> None:
         """Replace the stages of stored jobs."""
-        for start in range(0, len(planned), UPDATES):
-            some = planned[start : start + UPDATES]
+        for some in in_parts(planned, UPDATES):
             writes = [UpdateOne({"_id": object_id(plan.job.id)}, {"$set": staged(plan)}) for plan in some]
             await self._jobs.bulk_write(writes, ordered=False)
 
@@ -96,9 +95,10 @@ class Jobs(MovedJobs, WaitingJobs):
 
     async def of_runs(self, run_ids: Sequence[str]) -> dict[str, list[Job]]:
         """Return the jobs of runs by run, in the order of phases and of the roster, without stages and results."""
-        parts = [list(run_ids[start : start + IDS]) for start in range(0, len(run_ids), IDS)]
         found = [
-            each for part in parts for each in await self._jobs.find({"grading_run_id": {"$in": part}}, WITHOUT_BULK)
+            each
+            for some in in_parts(run_ids, IDS)
+            for each in await self._jobs.find({"grading_run_id": {"$in": list(some)}}, WITHOUT_BULK)
         ]
         jobs: dict[str, list[Job]] = {}
         for job in sorted(await self._joined(found), key=in_roster_order):
@@ -150,9 +150,9 @@ class Jobs(MovedJobs, WaitingJobs):
     async def are_any_waiting(self, pool: str) -> bool:
         """Return whether a pool has a job that no grader has taken."""
         last = self._last_waiting.get(pool)
-        if last and await self._jobs.find_one({"_id": last, "state": {"$in": _BEFORE_START}}, {"_id": 1}):
+        if last and await self._jobs.find_one({"_id": last, "state": {"$in": list(BEFORE_START)}}, {"_id": 1}):
             return True
-        for state in _BEFORE_START:
+        for state in BEFORE_START:
             # The embedded store reads all jobs that match; the job that came last waits longest.
             query: Document = {"state": state, "pool": {"$eq": pool}}
             if found := await self._jobs.find_one(query, {"_id": 1}, sort=[("queued_at", -1)]):

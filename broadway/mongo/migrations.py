@@ -6,7 +6,7 @@ version before run. A process that dies leaves a lease that expires; then anothe
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
@@ -17,7 +17,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway.mongo.collection import Collection, Document, Documents
 from broadway.mongo.errors import DuplicateKeyError, translated
-from broadway.mongo.obsolete_indexes import OBSOLETE
+from broadway.mongo.obsolete_indexes import OBSOLETE, REPLACED, ObsoleteIndex
 from broadway.ports import StoreError
 from broadway.runtime.crashpoints import Point, reach
 
@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 Database = AsyncDatabase[dict[str, Any]]
 
 LEASE = timedelta(seconds=30)
-POLL = 0.2  # seconds between two looks at a migration that another process carries out
+POLL = 0.2  # seconds between two checks of a migration that another process carries out
 RESTORE = "restore"  # the id of the document that shows whether a restore has ended; it is no migration
 
 
@@ -63,14 +63,23 @@ class MigrationState:
 
 async def drop_obsolete_indexes(main: Database) -> None:
     """Drop the indexes of earlier versions that stand in the way of this version's, or that no query uses."""
+    await _drop(main, OBSOLETE)
+
+
+async def drop_replaced_indexes(main: Database) -> None:
+    """Drop the indexes of the version before, once those of this version exist."""
+    await _drop(main, REPLACED)
+
+
+async def _drop(main: Database, indexes: Iterable[ObsoleteIndex]) -> None:
+    """Drop indexes that have these names and these fields, and that no other process has dropped meanwhile."""
     present = set(await translated(main.list_collection_names()))
-    for index in OBSOLETE:
+    for index in indexes:
         if index.collection not in present:
             continue
-        collection = main[index.collection]
-        found = (await translated(collection.index_information())).get(index.name)
+        found = (await translated(main[index.collection].index_information())).get(index.name)
         if found and [(field, int(order)) for field, order in found["key"]] == list(index.keys):
-            await translated(collection.drop_index(index.name))
+            await Documents(main[index.collection]).drop_index(index.name)
 
 
 MIGRATIONS = (
@@ -118,7 +127,7 @@ class Migrations:
         return [each.name for each in self._known if each.name not in ended and await self._once(each, main, by)]
 
     async def _once(self, migration: Migration, main: Database, by: str) -> bool:
-        """Carry out a migration, or wait until another process has; return whether it was this one."""
+        """Carry out a migration, or wait until another process has; return True if it was this process."""
         holder = token_hex(8)
         while not await self._claim(migration.name, holder, by):
             if await self._records.find_one({"_id": migration.name, "finished_at": {"$ne": None}}):

@@ -1,7 +1,7 @@
-"""Indexes that earlier versions have created, and that no query of this version uses.
+"""Indexes that earlier versions have created, and that no query of this version needs.
 
 A server refuses an index with the name of another one, and another index with the same fields. So services of this
-version could not start on a store that has these.
+version could not start on a store that has the obsolete ones.
 """
 
 from dataclasses import dataclass
@@ -32,3 +32,7 @@ OBSOLETE = (
     ObsoleteIndex("job_outcome", "of_student", (("course", 1), ("assignment", 1), ("student", 1))),
     ObsoleteIndex("job_outcome", "of_assignment", (("course", 1), ("assignment", 1), ("finished_at", 1))),
 )
+
+# Indexes that the version before still creates and needs. Each service drops them when it has created those of this
+# version: the queries of both versions use the new ones.
+REPLACED = (ObsoleteIndex("grading_job", "by_state_and_pool", (("state", 1), ("pool", 1))),)

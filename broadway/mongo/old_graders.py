@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from broadway.domain.grader import GraderMode
 from broadway.mongo.collection import Collection, Document, Documents
+from broadway.mongo.graders import ADMITTED
 
 
 class OldGraders:
@@ -28,6 +28,6 @@ def _gone(before: datetime) -> Document:
         "alive": False,
         "last_seen": {"$lt": before},
         "broker_user": None,
-        "order.mode": {"$ne": GraderMode.REVOKED.value},
+        **ADMITTED,
         "running_job_ids": {"$in": [None, []]},
     }

@@ -7,13 +7,13 @@ from broadway.domain.job import JobClass, JobState
 from broadway.domain.pool_load import FEWEST, StoredLoad
 from broadway.domain.waiting_time import Pace
 from broadway.mongo.collection import Document, Documents
+from broadway.mongo.job_documents import BEFORE_START
 from broadway.mongo.outcomes import Outcomes
 
 RECENT = timedelta(hours=6)  # since the queueing of jobs whose durations count
 _MOST_RUNNING, _MOST_DURATIONS = 2_000, 100  # jobs in a pace
 _WINDOWS = (timedelta(minutes=5), timedelta(hours=1), RECENT)  # the first one that has durations serves
 MOST_COUNTED = 100_000  # jobs of a pool
-_BEFORE_START = (JobState.QUEUED.value, JobState.DISPATCHED.value)  # earlier versions store DISPATCHED
 _TIMES = {"started_at": 1, "finished_at": 1, "generation": 1, "outcome": 1}
 
 
@@ -33,7 +33,7 @@ async def pace_of(jobs: Documents, outcomes: Outcomes, course: str, now: datetim
 async def load_of_pool(jobs: Documents, outcomes: Outcomes, pool: str, now: datetime) -> StoredLoad:
     """Return the load of a pool. Each question reads a bounded part of the index on state, pool and time."""
     waiting, oldest = 0, now
-    for state in _BEFORE_START:
+    for state in BEFORE_START:
         query: Document = {"state": state, "pool": {"$eq": pool}}
         waiting += await jobs.count_documents(query, limit=MOST_COUNTED)
         if first := await jobs.find_one(query, {"queued_at": 1}, sort=[("queued_at", 1)]):
@@ -48,7 +48,7 @@ async def load_of_pool(jobs: Documents, outcomes: Outcomes, pool: str, now: date
 
 
 async def _recent(jobs: Documents, outcomes: Outcomes, pool: str, now: datetime) -> Sequence[float]:
-    """Return the durations of jobs of a pool that were queued lately, as lately as possible."""
+    """Return the durations of recent jobs of a pool, from the shortest window that has enough of them."""
     found: Sequence[float] = ()
     for window in _WINDOWS:
         query = {"state": JobState.FINISHED.value, "pool": {"$eq": pool}, "queued_at": {"$gt": now - window}}

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from broadway.domain.pages import position
+from broadway.domain.parts import in_parts
 from broadway.domain.regrade import Item, Part, PartKind, Regrade, RegradeOrder, RegradeState, Seen, Select
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import Collection, Document, Documents, insert_each
@@ -77,8 +78,8 @@ class Regrades:
 
     async def put_parts(self, parts: Sequence[Part]) -> None:
         """Store parts; one that is stored already stays as it is."""
-        for start in range(0, len(parts), _INSERTS):
-            await insert_each(self._parts, [_part_document(part) for part in parts[start : start + _INSERTS]])
+        for some in in_parts(parts, _INSERTS):
+            await insert_each(self._parts, [_part_document(part) for part in some])
 
     async def parts(self, regrade: Regrade) -> list[Part]:
         """Return the parts of a regrade's plans, in the order of the plans."""

@@ -13,7 +13,7 @@ DEPLOYMENT = "@deployment"
 
 
 class RetentionStates:
-    """States of retention by course; an empty course stands for all that has none."""
+    """States of retention by course; an empty course stands for things without one."""
 
     def __init__(self, collection: Collection) -> None:
         self._states = Documents(collection)

@@ -40,13 +40,14 @@ class PageSessions:
     ) -> list[PageSession]:
         """Return sessions that have not ended, latest first: of a kind, of any of some courses, and of a student.
 
-        ``kind`` None and an empty ``student`` stand for all; without courses, only sessions without a course.
+        ``kind`` None and an empty ``student`` stand for all; without courses, only sessions without a course. Sessions
+        that may change into such a role are among them, of students only for a certain kind.
         """
-        query: Document = {"courses": {"$in": list(courses)} if courses else [], "ended_at": None}
-        query |= ({"kind": kind.value} if kind else {}) | ({"student": {"$eq": student}} if student else {})
-        found = await self._sessions.find(
-            {**query, "gone_at": {"$gt": now}}, sort=[("created_at", -1), ("_id", 1)], limit=limit
-        )
+        role: Document = {"courses": {"$in": list(courses)} if courses else []}
+        role |= ({"kind": kind.value} if kind else {}) | ({"student": {"$eq": student}} if student else {})
+        later = role if kind else {**role, "kind": Kind.COURSE.value}  # a student's role ends with the roster
+        query: Document = {"$or": [role, {"roles": {"$elemMatch": later}}], "ended_at": None, "gone_at": {"$gt": now}}
+        found = await self._sessions.find(query, sort=[("created_at", -1), ("_id", 1)], limit=limit)
         return [_session(document) for document in found]
 
     async def remove_gone(self, before: datetime) -> None:

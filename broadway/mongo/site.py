@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from bson import decode
 from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 from pymongo import ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import BulkWriteError, ConfigurationError, PyMongoError
+from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 
-from broadway.mongo.client import Client
+from broadway.domain.parts import in_parts
+from broadway.mongo.client import Client, connected
 from broadway.mongo.collection import DUPLICATE_KEY, IDS, Document, object_id
 from broadway.mongo.errors import translated
 from broadway.mongo.migrations import RESTORE
@@ -38,9 +41,31 @@ _RAW: CodecOptions[RawBSONDocument] = CodecOptions(
 )
 
 
+_READ: CodecOptions[dict[str, Any]] = CodecOptions(
+    unicode_decode_error_handler="replace", datetime_conversion=DatetimeConversion.DATETIME_CLAMP
+)
+
+
+_MALFORMED, _NO_ID = "a document is not well formed", "a document has no id"
+
+
+class UnreadableError(ValueError):
+    """A document is not one that a store has written."""
+
+
 def decoded(document: bytes) -> Mapping[str, Any]:
-    """Return the fields of a document; times have no time zone, and are UTC."""
-    return RawBSONDocument(document, _RAW)
+    """Return the fields of a document; times have no time zone, and are UTC.
+
+    Raises:
+        UnreadableError: It is not well formed, or has no id.
+    """
+    try:
+        found = decode(document, _READ)
+    except BSONError as error:
+        raise UnreadableError(_MALFORMED) from error
+    if "_id" not in found:
+        raise UnreadableError(_NO_ID)
+    return found
 
 
 def _database(client: Client, name: str) -> AsyncDatabase[Document]:
@@ -48,10 +73,6 @@ def _database(client: Client, name: str) -> AsyncDatabase[Document]:
     return client.get_database(
         name, read_concern=concern, read_preference=ReadPreference.PRIMARY, write_concern=DURABLE
     )
-
-
-class SiteUnreachableError(ConnectionError):
-    """No store answers at the address, or it refuses the login."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +87,9 @@ class Site:
         """Connect to a store; nothing is changed.
 
         Raises:
-            SiteUnreachableError: The address is invalid, or no store answers.
+            StoreUnreachableError: The address is invalid, or no store answers.
         """
-        try:
-            client = Client(dsn, serverSelectionTimeoutMS=int(server_timeout * 1000), appname="broadway-backup")
-        except (ConfigurationError, ValueError) as error:  # its text may contain a part of the password
-            raise SiteUnreachableError("the MongoDB address is not usable: its options or hosts are wrong") from error
-        async with client:
-            try:
-                await client.admin.command("ping")
-            except (ConnectionError, PyMongoError) as error:
-                raise SiteUnreachableError(f"MongoDB does not answer: {error}") from error
+        async with connected(dsn, server_timeout=server_timeout, service="backup") as client:
             yield cls({PRIMARY: _database(client, primary), LOGS: _database(client, logs)})
 
     async def places(self) -> list[str]:
@@ -100,11 +113,10 @@ class Site:
 
     async def runs_and_jobs(self, run_ids: Sequence[str]) -> AsyncIterator[tuple[str, bytes]]:
         """Yield the documents of some runs with their places; after them those of their jobs."""
-        for start in range(0, len(run_ids), IDS):
-            some = run_ids[start : start + IDS]
+        for some in in_parts(run_ids, IDS):
             async for batch in self.documents(RUNS, {"_id": {"$in": [object_id(each) for each in some]}}):
                 yield RUNS, batch
-            async for batch in self.documents(JOBS, {"grading_run_id": {"$in": some}}):
+            async for batch in self.documents(JOBS, {"grading_run_id": {"$in": list(some)}}):
                 yield JOBS, batch
 
     async def rounds(self) -> dict[str, int]:
@@ -114,9 +126,19 @@ class Site:
         return {str(each["_id"]): int(each["round"]) for each in found}
 
     async def put(self, place: str, documents: Sequence[bytes]) -> None:
-        """Insert documents; one with the id of a stored one replaces it."""
+        """Insert documents; one with the id of a stored one replaces it.
+
+        Raises:
+            UnreadableError: One of them is not well formed, or has no id.
+        """
         collection = self._raw(place)
-        opened = [RawBSONDocument(each, _RAW) for each in documents]
+        try:
+            opened = [RawBSONDocument(each, _RAW) for each in documents]
+            has_ids = all("_id" in each for each in opened)
+        except BSONError as error:
+            raise UnreadableError(_MALFORMED) from error
+        if not has_ids:
+            raise UnreadableError(_NO_ID)
         try:
             await translated(collection.insert_many(opened, ordered=False))
         except StoreError as error:
@@ -143,8 +165,8 @@ class Site:
         """Return those of some ids that documents of a collection have, as text."""
         ids = [value for each in identities for value in (each, object_id(each)) if value is not None]
         found: set[str] = set()
-        for start in range(0, len(ids), IDS):
-            query = {"_id": {"$in": ids[start : start + IDS]}}
+        for some in in_parts(ids, IDS):
+            query = {"_id": {"$in": some}}
             found |= {
                 str(d["_id"]) for d in await translated(self._collection(place).find(query, {"_id": 1}).to_list())
             }

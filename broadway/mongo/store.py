@@ -4,11 +4,12 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Self
 
 from pymongo import WriteConcern
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import ConfigurationError, PyMongoError
+from pymongo.errors import PyMongoError
 
 from broadway.mongo.access_tokens import AccessTokens
 from broadway.mongo.artifacts import ArtifactStore
@@ -26,11 +27,11 @@ from broadway.mongo.batched import (
 )
 from broadway.mongo.blobs import Blobs
 from broadway.mongo.callback_store import Callbacks
-from broadway.mongo.client import Answers, Client
+from broadway.mongo.client import Answers, Client, connected
 from broadway.mongo.courses import Courses
 from broadway.mongo.dead_letters import DeadLetters
 from broadway.mongo.deliveries import Deliveries
-from broadway.mongo.errors import translated
+from broadway.mongo.errors import StoreUnreachableError, translated, unreachable
 from broadway.mongo.graders import Graders
 from broadway.mongo.grades import GradeStores
 from broadway.mongo.hooks import Hooks, Quotas, Rosters
@@ -38,7 +39,7 @@ from broadway.mongo.ids import Ids
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.leases import Leases
 from broadway.mongo.logs import Logs
-from broadway.mongo.migrations import Migrations, UnfinishedRestoreError
+from broadway.mongo.migrations import Migrations, UnfinishedRestoreError, drop_replaced_indexes
 from broadway.mongo.old_graders import OldGraders
 from broadway.mongo.outcomes import Outcomes
 from broadway.mongo.pools import Pools
@@ -59,10 +60,6 @@ from broadway.ports import StoreError
 
 Database = AsyncDatabase[dict[str, Any]]
 DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
-
-
-class StoreUnreachableError(ConnectionError):
-    """No MongoDB server answers at the configured address, or it refuses the login."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,19 +120,13 @@ class Store:
             StoreUnreachableError: The address is invalid, or no usable server answers within the timeout.
             UnfinishedRestoreError: The store has a part of a backup.
         """
-        try:
-            client = Client(dsn, serverSelectionTimeoutMS=int(server_timeout * 1000), appname=f"broadway-{service}")
-        except (ConfigurationError, ValueError) as error:
-            # The driver's text may contain a part of the password.
-            raise StoreUnreachableError("the MongoDB address is not usable: its options or hosts are wrong") from error
-        async with client:
+        async with connected(dsn, server_timeout=server_timeout, service=service) as client:
             try:
-                await client.admin.command("ping")
                 store = await cls._open(client, primary, logs, service)
             except UnfinishedRestoreError:
                 raise
             except (ConnectionError, PyMongoError, StoreError) as error:
-                raise StoreUnreachableError(f"MongoDB does not answer: {error}") from error
+                raise StoreUnreachableError(unreachable(error)) from error
             yield store
 
     @classmethod
@@ -145,6 +136,7 @@ class Store:
         await store.migrations.require_whole()
         await store.migrations.run(main, by=f"{service} on {socket.gethostname()}")
         await store.ensure_indexes()
+        await drop_replaced_indexes(main)
         return store
 
     @classmethod
@@ -236,6 +228,15 @@ class Store:
             StoreError: The store is unavailable.
         """
         await translated(self._primary.command("ping"))
+
+    async def clock(self) -> datetime:
+        """Return the time by the store's clock.
+
+        Raises:
+            StoreError: The store is unavailable.
+        """
+        shown: datetime = (await translated(self._primary.command("hello")))["localTime"]
+        return shown if shown.tzinfo else shown.replace(tzinfo=UTC)
 
 
 def _results_of_works(main: Database) -> WorkResults:

@@ -17,12 +17,13 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway.domain.grade_book import BookEntry
 from broadway.domain.job import JobState
-from broadway.domain.student_data import Record, mentions
+from broadway.domain.student_data import Record, is_below, mentions, own_part
 from broadway.mongo.collection import IDS, Document, Documents, object_id, object_ids
 from broadway.mongo.grade_books import GradeBooks
 from broadway.mongo.reports import plain_report
 
-_SECRET = {"digest": 0}
+_HIDDEN = {"digest": 0, "roles": 0}  # the roles of a session name other courses
+_STATES = ("given", "before", "after")
 _PAGE = 200
 _OPEN = [state.value for state in JobState if state is not JobState.FINISHED]
 _ENTRY = TypeAdapter(BookEntry)
@@ -54,7 +55,7 @@ class StudentData:
             ("tokens", "access_token", {"course": course, "student": student}),
             ("sessions", "page_session", {"courses": course, "student": student}),
         ):
-            for each in await Documents(self.main[name]).find(query, _SECRET):
+            for each in await Documents(self.main[name]).find(query, _HIDDEN):
                 yield _record(kind, each)
         async for record in self._audit(course, student):
             yield record
@@ -155,9 +156,12 @@ class StudentData:
         while found := await records.find({**query, "_id": {"$gt": after}}, sort=[("_id", 1)], limit=_PAGE):
             after = found[-1]["_id"]
             for each in found:
-                texts = [str(each.get(name) or "") for name in ("object", "given", "before", "after")]
-                if any(mentions(text, student, quoted) for text in texts):
+                texts = [str(each.get(name) or "") for name in ("object", *_STATES)]
+                if is_below(texts[0], student):
                     yield _record("audit", each)
+                elif any(mentions(text, student, quoted) for text in texts):
+                    own = {name: own_part(str(each[name]), student) for name in _STATES if each.get(name)}
+                    yield _record("audit", {**each, **own})
 
 
 def _record(kind: str, document: Document) -> Record:

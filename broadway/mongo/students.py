@@ -14,6 +14,7 @@ from typing import Self
 from bson import BSON
 
 from broadway.domain.assignment import Env
+from broadway.domain.parts import in_parts
 from broadway.mongo.collection import Collection, Document, Documents
 from broadway.ports import StoreError
 
@@ -94,8 +95,8 @@ class Students:
         """
         ids = [identity for reference in references for identity in reference.ids]
         chunks: dict[str, list[Env]] = {}
-        for start in range(0, len(ids), _READ):
-            found = await self._chunks.find({"_id": {"$in": ids[start : start + _READ]}})
+        for some in in_parts(ids, _READ):
+            found = await self._chunks.find({"_id": {"$in": some}})
             chunks |= {each["_id"]: each["envs"] for each in found}
         if missing := next((identity for identity in ids if identity not in chunks), None):
             raise StoreError(f"the environments {missing} of a run are missing in the collection run_students")

@@ -6,12 +6,11 @@ other condition the embedded store reads all jobs that match the first field, an
 
 from typing import Any
 
-from broadway.domain.job import Job, JobClass, JobState
+from broadway.domain.job import Job, JobClass
 from broadway.domain.waiting import WaitingKey, waiting_key
 from broadway.mongo.collection import Collection, Document, Documents
+from broadway.mongo.job_documents import BEFORE_START
 
-# Jobs that earlier versions have dispatched are stored as such.
-_BEFORE_START = (JobState.QUEUED.value, JobState.DISPATCHED.value)
 _NEVER_STARTED: Document = {"started_at": None, "handed_in.regrade": {"$in": [None, ""]}}
 _KEY = {"class": 1, "queued_at": 1, "index": 1, "started_at": 1, "handed_in": 1}
 
@@ -24,11 +23,11 @@ class WaitingJobs:
 
     async def count_waiting(self, course: str) -> int:
         """Return the number of a course's jobs that have never started."""
-        return sum([await self._count({"course": course, "state": state}) for state in _BEFORE_START])
+        return sum([await self._count({"course": course, "state": state}) for state in BEFORE_START])
 
     async def count_in_pool(self, pool: str) -> int:
         """Return the number of a pool's jobs that wait for a start, also for another one."""
-        return sum([await self._jobs.count_documents({"state": state, "pool": pool}) for state in _BEFORE_START])
+        return sum([await self._jobs.count_documents({"state": state, "pool": pool}) for state in BEFORE_START])
 
     async def waiting_in_course(self, course: str) -> list[WaitingKey]:
         """Return the keys of a course's jobs that wait for their first start, in no order."""
@@ -41,7 +40,7 @@ class WaitingJobs:
     async def position(self, job: Job) -> int:
         """Return the number of jobs of the same course with a smaller waiting key, without comparing ids."""
         ahead = 0
-        for state in _BEFORE_START:
+        for state in BEFORE_START:
             of_class: Document = {"course": job.course, "state": state, "class": job.job_class.value}
             ahead += await self._count({**of_class, "queued_at": {"$lt": job.queued_at}})
             ahead += await self._count({**of_class, "queued_at": job.queued_at}, {"index": {"$lt": job.index}})
@@ -52,7 +51,7 @@ class WaitingJobs:
     async def _keys(self, query: Document) -> list[WaitingKey]:
         found = [
             document
-            for state in _BEFORE_START
+            for state in BEFORE_START
             for document in await self._jobs.find({**query, "state": state}, _KEY)
             if document.get("started_at") is None and not (document.get("handed_in") or {}).get("regrade")
         ]

@@ -6,10 +6,10 @@ import ssl
 from collections.abc import AsyncIterator
 from typing import Self
 
-import aio_pika
 import structlog
 from aio_pika.abc import AbstractIncomingMessage, AbstractRobustChannel, AbstractRobustConnection
 from aio_pika.channel import Channel
+from aio_pika.connection import Connection
 from aio_pika.exceptions import ChannelNotFoundEntity
 from aio_pika.robust_connection import RobustConnection
 from yarl import URL
@@ -76,30 +76,23 @@ class Rabbit:
         Raises:
             BrokerUnreachableError: A connection could not be opened.
         """
-        publishing = await connect(url, name=f"broadway-{service} (publish)", tls=tls)
-        try:
+        async with contextlib.AsyncExitStack() as stack:
+            publishing = await connect(url, name=f"broadway-{service} (publish)", tls=tls)
+            stack.push_async_callback(publishing.close)
             consuming = await connect(url, name=f"broadway-{service} (consume)", tls=tls)
-        except BaseException:
-            await publishing.close()
-            raise
-        rabbit = cls(publishing, consuming, url=url, service=service, tls=tls)
-        try:
-            yield rabbit
-        finally:
-            await consuming.close()
-            await publishing.close()
+            stack.push_async_callback(consuming.close)
+            yield cls(publishing, consuming, url=url, service=service, tls=tls)
 
     @classmethod
     @contextlib.asynccontextmanager
     async def unconnected(cls, url: str, *, service: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Self]:
         """Create both connections without opening them: until ``join`` has returned, the broker is unavailable."""
-        publishing = unconnected(url, name=f"broadway-{service} (publish)", tls=tls)
-        consuming = unconnected(url, name=f"broadway-{service} (consume)", tls=tls)
-        try:
+        async with contextlib.AsyncExitStack() as stack:
+            publishing = unconnected(url, name=f"broadway-{service} (publish)", tls=tls)
+            stack.push_async_callback(publishing.close)
+            consuming = unconnected(url, name=f"broadway-{service} (consume)", tls=tls)
+            stack.push_async_callback(consuming.close)
             yield cls(publishing, consuming, url=url, service=service, tls=tls)
-        finally:
-            await consuming.close()
-            await publishing.close()
 
     async def join(self) -> None:
         """Open both connections, unless they are open.
@@ -117,17 +110,22 @@ class Rabbit:
     async def reach(url: str, *, within: float, tls: ssl.SSLContext | None = None) -> None:
         """Log in and disconnect, as a test. ``connect`` does not end if a broker accepts a connection and is silent.
 
+        An attempt that fails is closed, too, unlike one of ``aio_pika.connect``: that one is closed by its finalizer,
+        which may run in a thread without a loop.
+
         Raises:
             BrokerUnreachableError: The login failed, or took more than ``within`` seconds.
         """
         address = URL(url)
+        connection = Connection(address.update_query(heartbeat=HEARTBEAT), ssl_context=tls)
         try:
             async with asyncio.timeout(within):
-                target = str(address.update_query(heartbeat=HEARTBEAT))
-                connection = await aio_pika.connect(target, ssl_context=tls)
+                await connection.connect()
                 await connection.close()
         except BROKEN as error:
             raise unreachable(address, error) from error
+        finally:
+            await connection.close()
 
     @property
     def is_connected(self) -> bool:

@@ -15,6 +15,7 @@ from broadway.runtime.visible import visible_line
 
 _MINE = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 _PER_TIMEOUT = 3  # reports within the time after which the supervisor restarts a silent process
+_AGAIN = 0.1  # seconds
 _MOST = 500  # characters of a status
 
 
@@ -44,10 +45,14 @@ def arm(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def ready() -> None:
-    """Report that the start is complete."""
+    """Report that the start is complete, and repeat that until the supervisor, which waits for it, has taken it."""
     if dog := _Armed.dog:
-        with contextlib.suppress(OSError):
+        try:
             dog.ready()
+        except BlockingIOError:
+            asyncio.get_running_loop().call_later(_AGAIN, ready)
+        except OSError:  # the supervisor has gone
+            return
 
 
 def status(sentence: str) -> None:

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
 
 import structlog
 
@@ -70,7 +71,7 @@ def exporting(endpoint: str | None, *, service: str, instance: str, share: float
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # our own line comes once for each outage
-    exporter = _reporting(OTLPSpanExporter(endpoint, timeout=TIMEOUT), endpoint)
+    exporter = _reporting(OTLPSpanExporter(endpoint, timeout=TIMEOUT), _without_login(endpoint))
     processor = BatchSpanProcessor(exporter, max_queue_size=QUEUED)
     _Open.resource = Resource.create({"service.name": f"broadway-{service}", "service.instance.id": instance})
     _Open.share, _Open.processor = share, processor
@@ -79,6 +80,12 @@ def exporting(endpoint: str | None, *, service: str, instance: str, share: float
     finally:
         _Open.processor = None
         _end(processor, exporter)
+
+
+def _without_login(endpoint: str) -> str:
+    """Return an address for the log, without a user, a password and a query, which may have a key."""
+    parts = urlsplit(endpoint)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _end(processor: "SpanProcessor", exporter: "SpanExporter") -> None:

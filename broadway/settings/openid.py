@@ -102,7 +102,7 @@ class OpenIdSettings(BaseModel):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.issuer and not (self.client_id and self.url):
-            raise ValueError("issuer needs client_id and url")
+            raise ValueError("issuer needs client_id and url: set --oidc-client-id and --oidc-url, too")
         return self
 
     @property

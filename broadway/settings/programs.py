@@ -1,77 +1,32 @@
-"""The settings of each program."""
+"""The settings of the control plane's services, and all programs by name."""
 
-import os
 import ssl
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
+from pydantic_settings import BaseSettings
 
 from broadway.domain.artifacts import KEPT_FOR
 from broadway.domain.assignment import Memory
 from broadway.domain.bounds import MAX_STAGES
 from broadway.domain.course import MAX_KEPT, MAX_STORED, MAX_STUDENTS, MAX_WAITING_JOBS
 from broadway.domain.job import RetryPolicy
-from broadway.runtime.tls import trust
 from broadway.settings.callbacks import CallbackSettings
+from broadway.settings.every_program import DAY, ProgramSettings
+from broadway.settings.grader import GraderSettings
 from broadway.settings.http import HttpSettings, Networks
-from broadway.settings.images import ImageSettings
 from broadway.settings.openid import OpenIdSettings
 from broadway.settings.places import Place
 from broadway.settings.retention import RetentionSettings
-from broadway.settings.sections import LogSettings, MongoSettings, TraceSettings
-from broadway.settings.setting_names import ENV_PREFIX, Names
-from broadway.settings.values import MAX_TEXT, AmqpUrl, HeaderToken, HttpUrl, Id, PoolNames, check_address
+from broadway.settings.sections import MongoSettings, TraceSettings
+from broadway.settings.values import MAX_TEXT, AmqpUrl, HeaderToken, HttpUrl, Id, PoolNames
 
 JOB_OVERHEAD = 900  # seconds that a grader may hold a message besides the time limits of its job's stages
 
-DAY = 24 * 3600  # seconds
 
-
-class _Settings(BaseSettings):
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        env_nested_delimiter="_",
-        env_nested_max_split=1,
-        extra="forbid",
-        allow_inf_nan=False,
-    )
-
-    health_file: Annotated[Path | None, Place.FILE] = Field(
-        default=None, description="file for the report of unavailable parts that `broadway health` reads"
-    )
-    ca_file: Path | None = Field(
-        default=None, description="PEM file of certificate authorities to trust besides the system's"
-    )
-    metrics_port: int = Field(
-        default=0, ge=0, le=65535, description="port of a separate endpoint for Prometheus; 0 for no endpoint"
-    )
-    metrics_addr: Annotated[str, Place.HOST] = Field(
-        default="127.0.0.1", max_length=MAX_TEXT, description="address of the separate endpoint for Prometheus"
-    )
-    debug: Annotated[bool, Names(short="-d")] = Field(
-        default=False, description="no effect; kept for compatibility with the original"
-    )
-    log: LogSettings = LogSettings()
-
-    @field_validator("ca_file")
-    @classmethod
-    def _of_authorities(cls, file: Path | None) -> Path | None:
-        try:
-            trust(file)
-        except OSError as error:
-            raise ValueError(f"{file}: expected certificates, in PEM: {error.strerror or error}") from None
-        return file
-
-    @property
-    def tls(self) -> ssl.SSLContext:
-        """The TLS context for connections to addresses that ask for TLS."""
-        return trust(self.ca_file)
-
-
-class ServiceSettings(_Settings):
+class ServiceSettings(ProgramSettings):
     """The settings that every service of the control plane has."""
 
     amqp_url: AmqpUrl = Field(
@@ -267,125 +222,6 @@ class IngestSettings(ServiceSettings):
 
 class ApiSettings(IngestSettings, DispatcherSettings, ResultsSettings, NotifierSettings):
     """`python -m broadway.api`: ingest, dispatcher, results and notifier in one process."""
-
-
-def one_per_cpu() -> int:
-    return os.cpu_count() or 1
-
-
-class GraderSettings(_Settings):
-    """`python -m broadway.grader TOKEN GRADER_ID`."""
-
-    # The empty defaults are invalid. They allow that the environment or the config file has the values instead.
-    token: CliPositionalArg[HeaderToken] = Field(
-        default=SecretStr(""), min_length=1, description="join token or cluster token"
-    )
-    grader_id: Annotated[CliPositionalArg[Id], Names(file="id")] = Field(
-        default="", description="letters, digits, dashes and underscores; unique in the cluster"
-    )
-    api_host: str = Field(
-        default="http://127.0.0.1:1470", max_length=MAX_TEXT, description="address of the API; http(s):// or ws(s)://"
-    )
-    amqp_url: AmqpUrl | None = Field(default=None, description="address of the broker; by default the API gives it")
-    verbose: Annotated[bool, Names(short="-v")] = Field(default=False, description="also log the output of jobs")
-    slots: int = Field(default_factory=one_per_cpu, ge=1, le=512, description="jobs at a time")
-    pool: Id = Field(default="default", description="pool whose jobs this grader takes")
-    work_dir: Annotated[Path, Place.DIRECTORY] = Field(
-        default=Path("broadway-work"), description="directory for job directories and unreported outcomes"
-    )
-    drain_timeout: float = Field(
-        default=60.0, ge=0, le=7 * DAY, description="seconds for running jobs to finish after SIGTERM"
-    )
-    heartbeat_interval: int = Field(
-        default=10, ge=1, le=3600, description="seconds between two heartbeats; the API's value takes precedence"
-    )
-    pids_limit: int = Field(default=256, ge=16, le=2**22, description="limit on the processes in a container")
-    open_files: int = Field(
-        default=1024,
-        ge=64,
-        le=1_048_576,
-        description="files that a process in a container may have open; at most 1024 for untrusted stages",
-    )
-    output_limit: int = Field(
-        default=8 * 1024 * 1024, ge=1024, le=1024**3, description="limit on the output of a stage, in bytes"
-    )
-    file_size: Memory = Field(default="1g", description="limit on the size of a file that a stage writes")
-    disk_limit: Memory = Field(
-        default="4g",
-        description="limit on the data that a stage writes to its container's disk, outside the job's directory",
-    )
-    job_size: Memory = Field(default="1g", description="limit on the data in a job's directory")
-    file_cache: Memory = Field(
-        default="1g", description="limit on the files of submissions that a grader keeps for later jobs"
-    )
-    job_inodes: int = Field(
-        default=200_000, ge=100, le=2**31 - 1, description="limit on the files and directories in a job's directory"
-    )
-    job_files: int = Field(
-        default=50_000,
-        ge=100,
-        le=10_000_000,
-        description="limit on the files and directories that an untrusted stage leaves, which are checked one by one",
-    )
-    max_memory: Memory | None = Field(
-        default=None, description="limit on the memory of a stage, even if it asks for more"
-    )
-    cpus: float | None = Field(default=None, gt=0, le=10_000, description="CPUs that a stage may use at a time")
-    runtime: Id | None = Field(
-        default=None, description="container runtime: oci, docker, auto, or one of the engine's, such as runc or runsc"
-    )
-    oci_program: str = Field(
-        default="crun", min_length=1, max_length=MAX_TEXT, description="with `--runtime oci`: name or path of crun"
-    )
-    oci_layout: Annotated[Path | None, Place.GIVEN_DIRECTORY] = Field(
-        default=None, description="with `--runtime oci`: directory in the OCI image layout, used instead of an engine"
-    )
-    oci_unused_days: float = Field(
-        default=14.0, gt=0, le=36_500, description="with `--runtime oci`: days until unused unpacked images are removed"
-    )
-    images: ImageSettings = ImageSettings()
-    min_disk: Memory = Field(default="256m", description="free disk space below which the grader takes no jobs")
-    pause_after: int = Field(
-        default=5,
-        ge=1,
-        le=1000,
-        description="consecutive jobs with infrastructure errors after which the grader pauses if it is their cause",
-    )
-    pause: float = Field(
-        default=30.0, gt=0, le=DAY, description="seconds of the first pause; doubles with each further one"
-    )
-    no_network: bool = Field(default=False, description="give no stage a network, even if it asks for one")
-    allow_privileged: bool = Field(default=False, description="run stages that ask for privileged containers")
-    stage_network: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=200,
-        description="network of the engine for stages that have one; by default one whose containers do not reach one"
-        " another",
-    )
-    allow_local_registries: bool = Field(
-        default=False, description="pull images from registries at addresses of this host, such as localhost"
-    )
-    untrusted_uid: int = Field(
-        default=70_000,
-        ge=1000,
-        le=2_000_000_000,
-        description="first of the 20000 user ids of which each job's untrusted stages have one of their own",
-    )
-    allow_32_bit: bool = Field(default=False, description="let untrusted stages run 32-bit programs")
-
-    @property
-    def reported_runtime(self) -> str:
-        """The runtime to report: the configured one, or `default` for the engine's default, which is not known here."""
-        return self.runtime or "default"
-
-    @field_validator("api_host")
-    @classmethod
-    def _known_scheme(cls, address: str) -> str:
-        check_address(
-            address, ("http", "https", "ws", "wss"), "should be an address, as in http://host:port (or https, ws, wss)"
-        )
-        return address.rstrip("/")
 
 
 PROGRAMS: dict[str, type[BaseSettings]] = {

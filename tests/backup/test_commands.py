@@ -55,7 +55,9 @@ async def test_a_backup_that_cannot_be_is_an_error(given: Databases, mongodb_dsn
     elsewhere = "mongodb://127.0.0.1:9"
     nobody = await broadway("backup", str(tmp_path / "b"), "--mongodb-dsn", elsewhere, "--mongodb-timeout", "1")
     assert nobody.exit_code == 1
-    assert "MongoDB does not answer" in nobody.stderr
+    assert "MongoDB does not answer: 127.0.0.1:9: " in nobody.stderr
+    assert nobody.stderr.endswith("; is --mongodb-dsn right, and the server up?\n")
+    assert "Topology Description" not in nobody.stderr
     assert list(tmp_path.iterdir()) == []
 
 

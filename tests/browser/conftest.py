@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 from graded import World
+from harness import Cluster
 from playwright.async_api import Browser, async_playwright
 from walking import Walker
 
 from broadway.settings.programs import IngestSettings
+from tests.cluster.conftest import cluster, courses, patience, settings  # noqa: F401 - fixtures
 from tests.ingest.conftest import (  # noqa: F401 - fixtures
     client,
     course,
@@ -40,6 +42,14 @@ async def walker(browser: Browser, ingest_settings: IngestSettings) -> AsyncIter
         walker = Walker(browser, f"http://127.0.0.1:{ingest_settings.bind_port}", Path(pictures) if pictures else None)
         stack.push_async_callback(walker.close)
         yield walker
+
+
+@pytest.fixture
+async def visitor(browser: Browser, cluster: Cluster) -> AsyncIterator[Walker]:  # noqa: F811
+    """Browser windows for the pages of a whole cluster."""
+    walker = Walker(browser, str(cluster.client.http.base_url).rstrip("/"))
+    yield walker
+    await walker.close()
 
 
 @pytest.fixture

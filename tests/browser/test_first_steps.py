@@ -65,7 +65,7 @@ async def test_a_first_course_is_made_without_script(world: World, walker: Walke
     await page.wait_for_url(f"**/ui/c/{name}/a/mp1")
     await page.click("text=Store one")
     await page.set_input_files("#file", {"name": "r.csv", "mimeType": "text/csv", "buffer": b"student\nada\n"})
-    await page.click("text=Store the roster")
+    await page.click("text=Store the file")
     await page.get_by_text("Start a run for all 1").wait_for()
     await page.goto(f"{walker.base}/ui/c/{name}/tokens")
     await page.fill("#student", "ada")

@@ -123,7 +123,8 @@ def test_a_server_that_is_replaced_interrupts_nothing() -> None:
 def test_a_refusal_ends_the_command(status: int, code: int) -> None:
     done, _ = typed("watch", "abc", answers=((status, {}, b'{"detail": "no"}'),))
 
-    assert (done.exit_code, done.stderr) == (code, "broadway: no\n")
+    assert done.exit_code == code
+    assert done.stderr.startswith("broadway: no")
 
 
 ROSTER: Answer = (

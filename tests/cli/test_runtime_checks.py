@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from broadway.cli.runtime_checks import choice_of_up, of_engine, runtime_of
+from broadway.settings.grader import GraderSettings
 from broadway.settings.images import ImageSettings
-from broadway.settings.programs import GraderSettings
 
 CAN = "runtime: oci (starts stages without an engine)"
 NO_CRUN = "there is no no-such-program: the package crun has it"

@@ -246,9 +246,40 @@ def test_every_token_of_a_command_is_checked_when_it_is_read() -> None:
         assert "hush" not in str(refused.value)
 
 
+@pytest.mark.parametrize("columns", [20, 80])
+def test_an_address_is_one_word_however_long_it_is(columns: int) -> None:
+    address = f"http://127.0.0.1:1470/s/bwl_{'x' * 50}"
+    program = f"terminal.fields([('API', {address!r}), ('', {address + ' signs in'!r})])"
+
+    assert run(program).stdout.decode() == f"API  {address}\n     {address} signs in\n"
+    assert f"{address} signs in" in on_a_terminal(program, columns=columns)
+
+
+def test_the_help_names_arguments_in_capitals_and_explains_them() -> None:
+    arguments = {
+        name: each for name, each in options(get_command(app)) if each.param_type_name == "argument" and not each.hidden
+    }
+
+    assert "broadway student export student" in arguments
+    plain = [name for name, each in arguments.items() if not each.metavar or each.metavar != each.metavar.upper()]
+    assert not plain, "give them a metavar in capitals"
+    assert not [name for name, each in arguments.items() if each.metavar.endswith("...")], "typer adds the dots"
+    assert not [name for name, each in arguments.items() if not each.help]
+
+
 @pytest.mark.parametrize("path", sorted(Path(terminal.__file__).parent.glob("*.py")), ids=lambda path: path.name)
 def test_one_module_alone_writes_to_terminals(path: Path) -> None:
     written = re.findall(
         r"(?<![\w.])print\(|\becho\(|secho\(|\bstdout\b(?=\.write)|sys\.std(?:out|err)|\bConsole\(", path.read_text()
     )
     assert bool(written) is (path.name == "terminal.py"), written
+
+
+def test_an_address_in_a_field_stays_whole_on_a_narrow_terminal() -> None:
+    link = f"http://127.0.0.1:1470/s/bwl_{'x' * 43}"
+    script = f"from broadway.cli import terminal; terminal.fields([('API', 'a ' * 50), ('Sign in', {link!r})])"
+    command, narrow = [sys.executable, "-c", script], {**os.environ, "COLUMNS": "60"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=narrow)
+    lines = done.stdout.splitlines()
+    assert lines[-1] == f"Sign in  {link}"
+    assert max(map(len, lines[:-1])) <= 60

@@ -148,7 +148,9 @@ async def test_refusals_are_a_line_and_an_exit_code(cluster: Cluster) -> None:
         "grader", "list", "--server", f"http://127.0.0.1:{free_port()}", "--token", "cluster-token"
     )
 
-    assert (stranger.exit_code, stranger.stderr) == (4, "broadway: invalid token\n")
+    place = "it is no token of cs241 at " + url.rstrip("/")
+    said = f"broadway: invalid token: {place}; `broadway whoami` shows whose token it is\n"
+    assert (stranger.exit_code, stranger.stderr.replace(f"{url};", f"{url.rstrip('/')};")) == (4, said)
     assert (unknown.exit_code, unknown.stderr) == (1, "broadway: grading run with the given ID not found\n")
     assert unreachable.exit_code == 1
     assert "is it up, and --server right?" in unreachable.stderr

@@ -1,11 +1,10 @@
 """Operators see the messages that no service could handle, and discard them when the cause is repaired."""
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from crashing import Crash
 from harness import Cluster, Command, broadway, stage
 
 from broadway.domain.letter import Letter
@@ -14,7 +13,7 @@ from broadway.messages.batches import JobsFinished
 from broadway.messages.envelope import decode_dead_letter, encode
 from broadway.messages.events import Event, JobDispatched, JobFinished
 from broadway.results.dead_letters import file_dead_letter
-from broadway.runtime.crashpoints import VARIABLE, Point, arm
+from broadway.runtime.crashpoints import Point
 
 TOKEN = {"Authorization": "Bearer operator-token"}
 
@@ -122,18 +121,6 @@ async def test_a_letter_about_no_job_is_refused_and_stays(cluster: Cluster, lett
     assert await cluster.opened.store.dead_letters.count() == len(letters)
     wrong = await dead(cluster, "retry")
     assert (wrong.exit_code, "name dead letters, or say --all" in wrong.stderr) == (2, True)
-
-
-Crash = Callable[[Point], object]
-
-
-@pytest.fixture
-def crash(tmp_path: Path) -> Iterator[Crash]:
-    """Make the next task that reaches a point fail there."""
-    file = tmp_path / "crash"
-    arm({VARIABLE: str(file)})
-    yield lambda point: file.write_text(f"{point.value} raise")
-    arm({})
 
 
 async def test_a_retry_that_dies_before_it_removes_the_letter_is_repeated_without_harm(

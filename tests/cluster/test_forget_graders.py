@@ -1,14 +1,11 @@
 """Operators forget graders that never come back; nothing that a grader holds is lost by it."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
-import pytest
+from crashing import Crash
 from harness import Cluster, Command, broadway, stage, until
 
 from broadway.domain.job import Attempt, RetryPolicy
 from broadway.runtime.clock import now
-from broadway.runtime.crashpoints import VARIABLE, Point, arm
+from broadway.runtime.crashpoints import Point
 
 TOKEN = {"Authorization": "Bearer operator-token"}
 
@@ -90,18 +87,7 @@ async def test_a_revoked_grader_stays_revoked(cluster: Cluster) -> None:
     assert (refused.exit_code, "`broadway grader readmit host1` first" in refused.stderr) == (1, True)
 
 
-@pytest.fixture
-def crash(tmp_path: Path) -> Iterator[Callable[[Point], object]]:
-    """Make the next task that reaches a point fail there."""
-    file = tmp_path / "crash"
-    arm({VARIABLE: str(file)})
-    yield lambda point: file.write_text(f"{point.value} raise")
-    arm({})
-
-
-async def test_a_grader_whose_forgetting_died_is_still_listed(
-    cluster: Cluster, crash: Callable[[Point], object]
-) -> None:
+async def test_a_grader_whose_forgetting_died_is_still_listed(cluster: Cluster, crash: Crash) -> None:
     await join_and_leave(cluster, "host1")
     crash(Point.FORGET_USER_CLOSED)
     died = await cluster.client.http.post("/api/v2/graders/host1/forget", headers=TOKEN)

@@ -85,7 +85,8 @@ async def test_a_student_hands_in_a_directory_and_waits_for_the_outcome(
     who = await ada.types("whoami", "--json")
     assert json.loads(who.stdout)["student"] == "ada"
     outsider = await ada.types("assignment", "show", "mp1")
-    assert (outsider.exit_code, outsider.stderr) == (4, "broadway: invalid token\n")
+    assert outsider.exit_code == 4
+    assert outsider.stderr.startswith("broadway: invalid token: it is no token of cs241 at ")
 
 
 async def test_staff_start_a_run_for_some_students_and_follow_it(

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from deploy.units import PROGRAM, UNITS, Unit, options_of
 
+from broadway.settings.grader import GraderSettings
 from broadway.settings.loading import EX_CONFIG, load
-from broadway.settings.programs import PROGRAMS, GraderSettings
+from broadway.settings.programs import PROGRAMS
 
 UNIT = UNITS / "broadway-grader@.service"
 OCI = UNIT.with_name(f"{UNIT.name}.d") / "oci.conf"
@@ -103,6 +104,13 @@ def test_a_unit_says_that_it_is_ready(name: str) -> None:
 
     assert unit.values("Type") == ["notify"]
     assert str(EX_CONFIG) in unit.values("RestartPreventExitStatus")[0].split()
+
+
+@pytest.mark.parametrize("name", [name for name in INSTANCES if "@" in name])
+def test_a_host_with_several_instances_can_give_each_its_own_settings(name: str) -> None:
+    shared, own = Unit.read(name).values("EnvironmentFile")
+
+    assert own == shared.replace(".env", "-%i.env")
 
 
 def test_the_environment_is_valid_for_a_grader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from deploy.units import clean
-from deploy.wheels import ROOT, build, data_files, environment
+from deploy.wheels import build, data_files, environment
 
 from broadway import __version__
 from broadway.cli.services import SERVICES
@@ -70,13 +70,17 @@ def test_a_command_without_its_extra_names_it(programs: dict[str, Path], wheel: 
     ("mark", "command"),
     [("uv-receipt.toml", "uv tool install --force"), ("pipx_metadata.json", "pipx install --force")],
 )
-def test_the_advice_is_for_the_tool_that_made_the_environment(
-    mark: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_advice_is_for_the_tool_that_made_the_environment_and_keeps_its_extras(
+    mark: str, command: str, programs: dict[str, Path], wheel: Path
 ) -> None:
-    (tmp_path / mark).touch()
-    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    home = programs["grader"].parents[1]
+    (home / mark).touch()
+    program = "from broadway.installation import advice; print(advice('server'), advice('otel'), sep=chr(10))"
+    given = run(home / "bin" / "python", "-c", program)
+    (home / mark).unlink()
 
-    assert advice("grader") == f"{command} '{NAME}[grader] @ {ROOT.as_uri()}'"
+    wanted = [f"{command} '{NAME}[{extras}] @ {wheel.as_uri()}'" for extras in ("grader,server", "grader,otel")]
+    assert given.stdout.splitlines() == wanted, given.stderr
 
 
 def test_in_a_checkout_the_advice_is_its_script() -> None:

@@ -1,15 +1,14 @@
 """Outcomes whose process died before it updated their jobs: sweeps end these jobs, and start none of them again."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from pathlib import Path
 from secrets import token_hex
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from crashing import Crash
 from earlier_jobs import dispatched
 from harness import stage
 
@@ -23,7 +22,7 @@ from broadway.messages.events import Event, JobSettled
 from broadway.messages.topology import Exchange, Queue
 from broadway.mongo.store import Store
 from broadway.ports import QueueState
-from broadway.runtime.crashpoints import VARIABLE, CrashPointError, Point, arm
+from broadway.runtime.crashpoints import CrashPointError, Point
 
 POLICY = RetryPolicy()
 
@@ -74,14 +73,6 @@ async def job_ids(store: Store, course: str) -> list[str]:
     return [plan.job.id for plan in planned]
 
 
-@pytest.fixture
-def crash(tmp_path: Path) -> Iterator[Callable[[], object]]:
-    """Make the next move raise an error after it has inserted its outcomes."""
-    arm({VARIABLE: str(tmp_path / "crash")})
-    yield partial((tmp_path / "crash").write_text, f"{Point.OUTCOME_INSERTED.value} raise")
-    arm({})
-
-
 def started(job: Job) -> Job:
     before = datetime.now(UTC) - timedelta(minutes=1)
     return job.start(Attempt("e1", "g1", before), lease=timedelta(seconds=1), policy=POLICY, now=before)
@@ -117,12 +108,10 @@ async def sweep(store: Store) -> Surroundings:
 
 
 @pytest.mark.parametrize("before", [started, lost_on_its_way], ids=["running", "start unreported"])
-async def test_a_job_whose_outcome_is_stored_ends(
-    store: Store, job_ids: list[str], crash: Callable[[], object], before: Move
-) -> None:
+async def test_a_job_whose_outcome_is_stored_ends(store: Store, job_ids: list[str], crash: Crash, before: Move) -> None:
     first, second = job_ids
     await store.jobs.move(dict.fromkeys(job_ids, before))
-    crash()
+    crash(Point.OUTCOME_INSERTED)
     with pytest.raises(CrashPointError):
         await store.jobs.move({first: finished})
 

@@ -37,7 +37,9 @@ async def shell(places: Places, broker_node: Node, tmp_path_factory: pytest.Temp
             "BROADWAY_SERVER": f"http://{address}",
             "run": run,
             "job": job,
-            **dict.fromkeys(("CLUSTER_TOKEN", "JOIN_TOKEN", "METRICS_TOKEN", "TOKEN", "token"), CLUSTER_TOKEN),
+            **dict.fromkeys(
+                ("CLIENT_SECRET", "CLUSTER_TOKEN", "JOIN_TOKEN", "METRICS_TOKEN", "TOKEN", "token"), CLUSTER_TOKEN
+            ),
             "OPERATOR_TOKEN": OPERATOR_TOKEN,
             "METRICS_TOKEN": METRICS_TOKEN,
         }

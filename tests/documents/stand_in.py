@@ -152,12 +152,12 @@ def git(arguments: Sequence[str]) -> None:
 
 
 def installer(arguments: Sequence[str]) -> None:
-    """Check that an installed package is our wheel, in its version, with an extra that it has."""
-    spec = arguments[-1]
+    """Check that an installed package is our wheel, in its version, with extras that it has."""
+    wheel, _, named = arguments[-1].removesuffix("]").partition("[")
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    expected = [f"dist/broadway_grading-{__version__}-py3-none-any.whl[{extra}]" for extra in extras]
-    if "install" not in arguments or spec not in expected:
-        raise WrongError(f"{spec} is none of {', '.join(expected)}")
+    expected = f"dist/broadway_grading-{__version__}-py3-none-any.whl"
+    if "install" not in arguments or wheel != expected or not set(named.split(",")) <= set(extras):
+        raise WrongError(f"{arguments[-1]} is not {expected} with some of {', '.join(extras)}")
 
 
 def unshare(arguments: Sequence[str]) -> None:

@@ -113,3 +113,22 @@ def test_a_grader_was_seen_since_a_moment(seconds: int, is_seen: bool) -> None:
     moment = NOW + timedelta(seconds=seconds)
     assert grader(last_seen=NOW).was_seen_since(moment) is is_seen
     assert grader(last_seen=None).was_seen_since(moment)
+
+
+@pytest.mark.parametrize(
+    ("more", "has_paused_itself"),
+    [
+        ({}, False),
+        ({"paused": "engine: away"}, True),
+        ({"paused": "engine: away", "obeyed": 0}, True),
+        (
+            {"paused": "a new disk", "obeyed": 1, "order": StandingOrder(2)},
+            False,
+        ),  # it has not heard that it may resume
+        ({"paused": "a new disk", "order": StandingOrder(2, GraderMode.PAUSED)}, False),
+        ({"paused": "engine: away", "alive": False}, False),
+    ],
+    ids=["online", "before that was stored", "itself", "resumed a moment ago", "by its operator", "gone"],
+)
+def test_a_grader_has_paused_itself_against_its_order(more: dict[str, Any], *, has_paused_itself: bool) -> None:
+    assert Grader(**{"id": "g1", "alive": True, **more}).has_paused_itself is has_paused_itself

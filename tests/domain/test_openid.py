@@ -28,9 +28,25 @@ def address_of(name: str, **more: Any) -> dict[str, Any]:
         (address_of("ada", email_verified=None), "has verified"),
         (address_of("ada", email_verified=1) | {"email_verified": "yes"}, "has verified"),
         (address_of("a\x00da"), "is no name"),
+        (address_of("a\ud800"), "is no name"),
+        (address_of("a\ud800") | {"email_verified": False}, "is no name"),
         (address_of("x" * 201), "is no name"),
     ],
-    ids=["other", "longer", "none", "nobody", "list", "blank", "nothing", "silent", "word", "NUL", "long"],
+    ids=[
+        "other",
+        "longer",
+        "none",
+        "nobody",
+        "list",
+        "blank",
+        "nothing",
+        "silent",
+        "word",
+        "NUL",
+        "half",
+        "half-unverified",
+        "long",
+    ],
 )
 def test_claims_without_an_acceptable_name_are_refused(claims: dict[str, Any], words: str) -> None:
     with pytest.raises(PersonError, match=words):

@@ -44,6 +44,8 @@ def test_the_same_roster_in_the_forms_of_spreadsheets(text: str) -> None:
         ("student,NETID\n\nada,1,2\n", "line 3: expected 2 columns, as in the first line, not 3"),
         ("student,,NETID\nada,1,2\n", "line 1: column 2 has no name"),
         ("student,NETID,NETID\nada,1,2\n", "line 1: the column NETID is there twice"),
+        ("student" + ",X" * 1000 + "\n", "line 1: expected at most 1000 columns, not 1001"),
+        (",".join("X" * 200 for _ in range(900)) + "\n", "found " + ", ".join(["X" * 100] * 20) + ", ..."),
         ("student\n", "line 2: expected a student; the file has a header only"),
         ("student,repository\nada,\nbob,\n", "column repository: no line has a value, so no push would match"),
         ("student,repository_id\nada,seven\n", "students.0.repository_id: should be a whole number"),

@@ -10,7 +10,7 @@ from broadway.grader.oci.choice import MIN_DISK, Facts, choose, shortcomings
 from broadway.grader.oci.probe import probe
 from broadway.grader.ports import ContainerError
 from broadway.grader.runtimes import resolved
-from broadway.settings.programs import GraderSettings
+from broadway.settings.grader import GraderSettings
 
 GOOD = Facts("/usr/bin/crun", "crun version 1.8.1", is_crun=True, init="/usr/bin/tini-static", free_disk=MIN_DISK)
 

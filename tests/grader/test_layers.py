@@ -5,25 +5,28 @@ import io
 import os
 import stat
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from images import layer
 
 from broadway.grader.oci.compression import uncompressed, zstd
-from broadway.grader.oci.layers import LayerError, Room, unpack
+from broadway.grader.oci.entries import LayerError
+from broadway.grader.oci.layers import Room, unpack
 from broadway.grader.oci.sources import MAX_LAYERS, Contents, Layout
+from broadway.grader.sandbox import tree
 
 ROOM = 2**24, 1000
 Change = Callable[[tarfile.TarInfo], None]
 
 
 @pytest.fixture
-def into(tmp_path: Path) -> Path:
+def into(tmp_path: Path) -> Iterator[Path]:
     made = tmp_path / "layer"
     made.mkdir()
-    return made
+    yield made
+    tree.remove_all(made)  # which is deeper than others can remove
 
 
 def entry(name: str, kind: bytes = tarfile.REGTYPE, data: bytes = b"", link: str = "", **more: object) -> bytes:
@@ -131,13 +134,77 @@ def test_files_above_the_limit_are_not_unpacked(into: Path) -> None:
     assert len(list(into.iterdir())) <= ROOM[1]
 
 
+def with_attributes(records: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
+    """Return a header with attributes, for the next entry or for all later ones."""
+    return entry("attributes", kind, data=records)
+
+
+def record(key: str, value: str) -> bytes:
+    body = f" {key}={value}\n"
+    length = next(number for number in range(len(body), len(body) + 9) if len(f"{number}{body}") == number)
+    return f"{length}{body}".encode()
+
+
+def sparse(size: int, pairs: str = "0,0") -> bytes:
+    return with_attributes(record("GNU.sparse.map", pairs) + record("GNU.sparse.size", str(size)))
+
+
 def test_a_sparse_file_counts_with_all_its_holes(into: Path) -> None:
-    headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(2**40)}
-    made = tarfile.TarInfo("holes")
-    content = f"1\n{2**40}\n0\n".encode().ljust(512, b"\0")
-    made.size, made.pax_headers = len(content), {**headers, "GNU.sparse.name": "holes"}
     with pytest.raises(LayerError, match="--images-max-size"):
-        unpacked(archive(made.tobuf(tarfile.PAX_FORMAT) + content), into)
+        unpacked(archive(sparse(2**40), entry("holes")), into)
+
+
+def test_no_entry_gives_room_back(into: Path) -> None:
+    bomb = entry("zeros", data=bytes(2**25))
+    with pytest.raises(LayerError, match="negative"):
+        unpacked(archive(sparse(-(2**40)), entry("d", tarfile.DIRTYPE), bomb), into)
+
+
+def test_directories_without_entries_count_as_files(into: Path) -> None:
+    deep = [with_attributes(record("path", f"d{number}/" + "d/" * 60 + "file")) + entry("x") for number in range(20)]
+    with pytest.raises(LayerError, match="--images-max-files"):
+        unpacked(archive(*deep), into)
+    assert len(list(into.rglob("*"))) <= ROOM[1]
+
+
+@pytest.mark.parametrize(
+    ("entries", "reason"),
+    [
+        ([with_attributes(record("path", "d/" * 1900 + ".wh.x")), entry("x")], "--images-max-files"),
+        ([with_attributes(record("path", "d/" * 400_000)), entry("x")], "name is too long"),
+        ([with_attributes(b"")] * 2000 + [entry("x")], "recursion"),
+        ([with_attributes(record("a", "b" * 300_000))] * 4 + [entry("x")], "headers of an entry are too large"),
+        ([entry("x", tarfile.GNUTYPE_LONGNAME, data=bytes(300_000))] * 4 + [entry("x")], "headers of an entry"),
+        ([with_attributes(record("SCHILY.xattr.user.a", "b" * 5000)), entry("x")], "too large attributes"),
+        ([with_attributes(b"2 " * 1000 + b"=\n"), entry("x")], "malformed"),
+        ([with_attributes(b"9 =abcd\n" + b"\0"), entry("x")], "malformed"),
+        ([with_attributes(b"99 a=b\n"), entry("x")], "malformed"),
+        ([with_attributes(b"5 abc"), entry("x")], "malformed"),
+        ([with_attributes(record("comment", "1" * 200)), entry("x")], "number"),
+        (
+            [with_attributes(record("GNU.sparse.major", "1") + record("GNU.sparse.minor", "0")), entry("x")],
+            "sparse file whose map",
+        ),
+    ],
+    ids=["deep", "long", "chain", "attributes", "names", "large", "records-within-records", "no-key", "cut-off",
+         "no-end", "digits", "map-in-data"],
+)  # fmt: skip
+def test_headers_cost_a_bounded_amount(entries: list[bytes], reason: str, into: Path) -> None:
+    with pytest.raises(LayerError, match=reason):
+        unpacked(archive(*entries), into)
+
+
+def test_attributes_of_all_entries_are_ignored(into: Path) -> None:
+    of_all = with_attributes(record("SCHILY.xattr.user.of_all", "x" * 1000), tarfile.XGLTYPE)
+    assert unpacked(archive(of_all, entry("a"), of_all, entry("b")), into) == {"a", "b"}
+    assert os.listxattr(into / "a") == os.listxattr(into / "b") == []
+
+
+def test_attributes_of_users_on_a_link_are_left_out(into: Path) -> None:
+    attribute = with_attributes(record("SCHILY.xattr.user.x", "y"))
+    data = archive(attribute, entry("link", tarfile.SYMTYPE, link="file"), attribute, entry("file"))
+    assert unpacked(data, into) == {"link", "file"}
+    assert os.getxattr(into / "file", "user.x") == b"y"
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstd.compress], ids=["gzip", "zstd"])

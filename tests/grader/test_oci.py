@@ -24,10 +24,10 @@ from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase
 from broadway.grader.oci.container import owner
 from broadway.grader.oci.containers import OciContainers, OciOptions
+from broadway.grader.oci.entries import LayerError
 from broadway.grader.oci.groups import OURS
 from broadway.grader.oci.host import STATE
 from broadway.grader.oci.images import Store
-from broadway.grader.oci.layers import LayerError
 from broadway.grader.oci.places import LAYOUT, Place
 from broadway.grader.oci.sources import Layout
 from broadway.grader.ports import ContainerError, Labels, Limits, Size, StageRun

@@ -25,6 +25,7 @@ from broadway.grader.oci.compression import zstd
 from broadway.grader.oci.images import Store
 from broadway.grader.oci.layers import Room
 from broadway.grader.oci.library import Keeping, Library
+from broadway.grader.oci.names import Names
 from broadway.grader.oci.places import LAYOUT, REGISTRY, Access, Place
 from broadway.grader.oci.pulls import Pulls
 from broadway.grader.oci.skopeo import Skopeo
@@ -424,3 +425,17 @@ async def test_stages_of_a_directory_run_from_a_registry_on_a_host_without_an_en
         )
         output, _ = await process.communicate()
         assert (process.returncode, said in output.decode()) == (code, True), output.decode()
+
+
+async def test_an_interrupted_note_of_a_name_leaves_nothing(tmp_path: Path) -> None:
+    names = Names(tmp_path, "registry")
+    async with names.pulling("alpine"):
+        names.put("alpine", "sha256:1")
+    (kept,) = (tmp_path / "names").iterdir()
+    kept.unlink()
+    kept.mkdir()  # in the way of the next one
+    with pytest.raises(IsADirectoryError):
+        async with names.pulling("alpine"):
+            names.put("alpine", "sha256:2")
+    assert list((tmp_path / "names").iterdir()) == [kept]
+    assert [path.suffix for path in (tmp_path / "pulls").iterdir()] == [".lock"]

@@ -1,22 +1,21 @@
 """Changes of the store that are made once, by the first process of a version."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 import pytest
+from crashing import Crash
 from harness import Place, until
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway.mongo.inspection import Inspection
 from broadway.mongo.migrations import MIGRATIONS, RESTORE, Migration, Migrations, UnfinishedRestoreError
-from broadway.mongo.obsolete_indexes import OBSOLETE
+from broadway.mongo.obsolete_indexes import OBSOLETE, REPLACED
 from broadway.mongo.store import Store
-from broadway.runtime import crashpoints
 from broadway.runtime.crashpoints import CrashPointError, Point
 
 OF_MIGRATIONS = (Point.MIGRATION_CLAIMED, Point.MIGRATION_APPLIED)
@@ -33,14 +32,6 @@ async def empty(shared_place: Place) -> AsyncIterator[Database]:
         await client.drop_database(name)
 
 
-@pytest.fixture
-def armed(tmp_path: Path) -> Iterator[Path]:
-    """A file in which a test names the point at which this process fails."""
-    crashpoints.arm({crashpoints.VARIABLE: str(tmp_path / "trap")})
-    yield tmp_path / "trap"
-    crashpoints.arm({})
-
-
 async def test_services_start_on_a_store_with_indexes_of_earlier_versions(empty: Database, shared_place: Place) -> None:
     for index in OBSOLETE:
         await empty[index.collection].create_index(list(index.keys), name=index.name)
@@ -53,9 +44,21 @@ async def test_services_start_on_a_store_with_indexes_of_earlier_versions(empty:
     assert states[0].by.startswith("ingest on ")
 
 
+async def test_each_service_replaces_the_indexes_that_the_version_before_creates(
+    empty: Database, shared_place: Place
+) -> None:
+    for _ in range(2):  # a service of the version before starts again during the upgrade
+        for index in REPLACED:
+            await empty[index.collection].create_index(list(index.keys), name=index.name)
+        async with Store.connect(shared_place.mongodb_dsn, primary=empty.name, logs=empty.name):
+            indexes = await empty["grading_job"].index_information()
+        assert "by_state_and_pool" not in indexes
+        assert indexes["by_pool"]["key"] == [("state", 1), ("pool", 1), ("queued_at", 1)]
+
+
 async def test_no_index_of_this_version_is_obsolete(store: Store, database: Database) -> None:
     await store.ensure_indexes()
-    for index in OBSOLETE:
+    for index in (*OBSOLETE, *REPLACED):
         present = await database[index.collection].index_information()
         assert list(index.keys) not in [found["key"] for name, found in present.items() if name == index.name]
 
@@ -81,14 +84,14 @@ async def test_concurrent_processes_make_a_migration_once(empty: Database) -> No
 
 
 @pytest.mark.parametrize("point", OF_MIGRATIONS, ids=str)
-async def test_a_migration_is_made_again_after_a_crash(empty: Database, armed: Path, point: Point) -> None:
+async def test_a_migration_is_made_again_after_a_crash(empty: Database, crash: Crash, point: Point) -> None:
     made = []
 
     async def apply(_: Database) -> None:
         made.append(point)
 
     migrations = Migrations(empty["migration"], [Migration("one", "…", apply)], lease=timedelta(seconds=0.2))
-    armed.write_text(f"{point.value} raise")
+    crash(point)
     with pytest.raises(CrashPointError):
         await migrations.run(empty, by="first")
     assert [each.is_pending for each in await migrations.states()] == [True]

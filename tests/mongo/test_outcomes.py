@@ -1,16 +1,15 @@
 """Outcomes: the first one that is stored counts, and a crash before the job's update is repaired by the next move."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 import pytest
 from bson import ObjectId
+from crashing import Crash
 from harness import stage
 from pymongo.asynchronous.database import AsyncDatabase
 
@@ -22,7 +21,7 @@ from broadway.domain.result import JobLog
 from broadway.domain.run import Run, RunState, plan_jobs
 from broadway.mongo.collection import IDS
 from broadway.mongo.store import Store
-from broadway.runtime.crashpoints import VARIABLE, CrashPointError, Point, arm
+from broadway.runtime.crashpoints import CrashPointError, Point
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 POLICY = RetryPolicy(max_attempts=1)
@@ -46,14 +45,6 @@ async def running_jobs(store: Store, course: str, number: int) -> list[str]:
     ids = [plan.job.id for plan in planned]
     await store.jobs.move(dict.fromkeys(ids, start))
     return ids
-
-
-@pytest.fixture
-def crash(tmp_path: Path) -> Iterator[Callable[[], object]]:
-    """Make the next move raise an error after it has inserted its outcomes."""
-    arm({VARIABLE: str(tmp_path / "crash")})
-    yield partial((tmp_path / "crash").write_text, f"{Point.OUTCOME_INSERTED.value} raise")
-    arm({})
 
 
 def start(job: Job, execution: str = "") -> Job:
@@ -166,10 +157,10 @@ async def test_the_first_of_two_outcomes_counts(store: Store, job_ids: list[str]
     ids=["reported again", "another outcome", "cancelled", "lost at the limit", "given up"],
 )
 async def test_an_outcome_whose_process_dies_is_completed_by_the_next_one(
-    store: Store, job_ids: list[str], crash: Callable[[], object], later: Move, execution: str
+    store: Store, job_ids: list[str], crash: Crash, later: Move, execution: str
 ) -> None:
     (job_id, *_) = job_ids
-    crash()
+    crash(Point.OUTCOME_INSERTED)
     with pytest.raises(CrashPointError):
         await store.jobs.move({job_id: finish}, logs=log_of(job_id))
     assert (await one(store, job_id)).state is JobState.RUNNING
@@ -184,10 +175,10 @@ async def test_an_outcome_whose_process_dies_is_completed_by_the_next_one(
 
 
 async def test_a_cancellation_whose_process_dies_is_completed_by_the_graders_outcome(
-    store: Store, job_ids: list[str], crash: Callable[[], object]
+    store: Store, job_ids: list[str], crash: Crash
 ) -> None:
     (job_id, *_) = job_ids
-    crash()
+    crash(Point.OUTCOME_INSERTED)
     with pytest.raises(CrashPointError):
         await store.jobs.move({job_id: cancel})
 
@@ -196,11 +187,9 @@ async def test_a_cancellation_whose_process_dies_is_completed_by_the_graders_out
     assert (await one(store, job_id)).reason == "staff"
 
 
-async def test_jobs_whose_outcome_is_stored_are_completed(
-    store: Store, job_ids: list[str], crash: Callable[[], object]
-) -> None:
+async def test_jobs_whose_outcome_is_stored_are_completed(store: Store, job_ids: list[str], crash: Crash) -> None:
     first, second, third = job_ids
-    crash()
+    crash(Point.OUTCOME_INSERTED)
     with pytest.raises(CrashPointError):
         await store.jobs.move({first: finish, second: finish})
     jobs = list((await store.jobs.get_many(job_ids)).values())
@@ -213,11 +202,11 @@ async def test_jobs_whose_outcome_is_stored_are_completed(
 
 
 async def test_an_outcome_of_an_earlier_generation_never_ends_a_rerun(
-    store: Store, job_ids: list[str], crash: Callable[[], object]
+    store: Store, job_ids: list[str], crash: Crash
 ) -> None:
     """The outcome is stored, its process dies, and the job starts again before the job's update."""
     (job_id, *_) = job_ids
-    crash()
+    crash(Point.OUTCOME_INSERTED)
     with pytest.raises(CrashPointError):
         await store.jobs.move({job_id: finish}, logs=log_of(job_id))
     await store.jobs.move({job_id: rerun})

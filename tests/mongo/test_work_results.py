@@ -1,13 +1,12 @@
 """The results of students' works: each finished job has one, whatever crashed between its outcome and its update."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from classes import CONFIG, IMAGE, Class, HandIn
+from crashing import Crash
 
 from broadway.domain.handed_in import digest_of_config
 from broadway.domain.job import JobState, Outcome
@@ -15,17 +14,10 @@ from broadway.domain.marks import Marks
 from broadway.domain.report import Source
 from broadway.domain.results_of_work import Among
 from broadway.mongo.store import Store
-from broadway.runtime.crashpoints import VARIABLE, CrashPointError, Point, arm
+from broadway.runtime.crashpoints import CrashPointError, Point
 
 POINTS = (Point.OUTCOME_INSERTED, Point.OUTCOME_OF_WORK_STORED, Point.OUTCOME_OF_WORK_KEPT)
 AT = datetime(2026, 11, 20, tzinfo=UTC)
-
-
-@pytest.fixture
-def crash(tmp_path: Path) -> Iterator[Callable[[Point], object]]:
-    arm({VARIABLE: str(tmp_path / "crash")})
-    yield lambda point: (tmp_path / "crash").write_text(f"{point.value} raise")
-    arm({})
 
 
 async def test_a_result_has_what_grades_need(store: Store, course: str) -> None:
@@ -47,7 +39,7 @@ async def test_a_result_has_what_grades_need(store: Store, course: str) -> None:
 
 @pytest.mark.parametrize("point", POINTS, ids=str)
 async def test_a_repair_keeps_the_result_before_it_ends_the_job(
-    store: Store, course: str, crash: Callable[[Point], object], point: Point
+    store: Store, course: str, crash: Crash, point: Point
 ) -> None:
     group = Class(store, course)
     crash(point)

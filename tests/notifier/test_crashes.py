@@ -1,13 +1,12 @@
 """A crash between any two effects: each callback arrives at least once, with one id."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from secrets import token_hex
 
 import pytest
 from callback_world import World
+from crashing import Crash
 from harness import stage
 from receivers import Receiver
 
@@ -16,7 +15,7 @@ from broadway.domain.job import Attempt, Execution, Job, Outcome, Phase, RetryPo
 from broadway.domain.run import Run, RunState, plan_jobs
 from broadway.lifecycle.callbacks import Announcing, grades_published
 from broadway.lifecycle.phases import advance
-from broadway.runtime.crashpoints import VARIABLE, CrashPointError, Point, arm
+from broadway.runtime.crashpoints import CrashPointError, Point
 
 OF_NOTIFIER = [
     Point.CALLBACK_CLAIMED,
@@ -28,17 +27,6 @@ OF_NOTIFIER = [
     Point.CALLBACK_RECORDED,
 ]
 AFTER_A_CRASH = timedelta(seconds=61)
-
-Crash = Callable[[Point], object]
-
-
-@pytest.fixture
-def crash(tmp_path: Path) -> Iterator[Crash]:
-    """Make the next process that reaches a point fail there."""
-    file = tmp_path / "crash"
-    arm({VARIABLE: str(file)})
-    yield lambda point: file.write_text(f"{point.value} raise")
-    arm({})
 
 
 async def started_job(world: World) -> str:

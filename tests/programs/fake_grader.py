@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from broadway import service
 from broadway.grader.serve import run
-from broadway.settings.programs import GraderSettings
+from broadway.settings.grader import GraderSettings
 from broadway.settings.sections import LogSettings
 
 

@@ -4,8 +4,8 @@ from fake_containers import FakeContainers
 
 from broadway import service
 from broadway.grader.serve import run
+from broadway.settings.grader import GraderSettings
 from broadway.settings.loading import load
-from broadway.settings.programs import GraderSettings
 
 
 def main() -> None:

@@ -1,7 +1,9 @@
 """The broker layer on a real broker: confirmed publishing, settling, and recovery from broken connections."""
 
 import asyncio
+import gc
 import json
+import warnings
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -313,6 +315,25 @@ async def test_an_attempt_to_connect_that_is_given_up_leaves_no_task_behind() ->
             await attempt
         await until(lambda: all("be_silent" in repr(task) for task in asyncio.all_tasks() - before))
         over.set()
+
+
+async def test_a_login_that_fails_leaves_no_connection_to_a_finalizer() -> None:
+    errors = list[BaseException]()
+    try:
+        await Rabbit.reach(f"amqp://127.0.0.1:{free_port()}/", within=PATIENCE)
+    except BrokerUnreachableError as error:
+        errors.append(error)
+    assert errors
+
+    def forget() -> None:
+        errors.clear()
+        gc.collect()
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        await asyncio.to_thread(forget)  # the attempt is collected in a thread without a loop
+
+    assert not seen
 
 
 async def test_a_refused_login_is_reported(place: Place) -> None:

@@ -8,8 +8,8 @@ import pytest
 from scraping import Scrape
 
 from broadway.runtime import disks, metrics
+from broadway.settings.grader import GraderSettings
 from broadway.settings.places import directories
-from broadway.settings.programs import GraderSettings
 from broadway.settings.sections import LogSettings
 
 

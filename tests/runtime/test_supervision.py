@@ -51,9 +51,18 @@ def test_children_do_not_report(systemd: Supervisor) -> None:
 
 def test_a_supervisor_that_does_not_read_stops_no_process(systemd: Supervisor) -> None:
     for _ in range(10_000):  # more than the socket takes
-        supervision.ready()
+        supervision.status("waiting")
 
-    assert systemd.is_ready()
+    assert systemd.read()[0] == "STATUS=waiting"
+
+
+async def test_a_busy_supervisor_hears_of_the_complete_start_later(systemd: Supervisor) -> None:
+    for _ in range(10_000):
+        supervision.status("waiting")
+    supervision.ready()
+    assert not systemd.is_ready()
+
+    await until(systemd.is_ready)
 
 
 def test_a_supervisor_that_has_gone_stops_no_process(systemd: Supervisor) -> None:

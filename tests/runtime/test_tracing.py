@@ -63,6 +63,15 @@ def test_a_collector_that_refuses_spans_is_reported_once() -> None:
     assert [line["event"] for line in lines] == ["spans are lost: the collector does not take them"]
 
 
+def test_the_login_of_a_collector_is_not_logged() -> None:
+    with collecting() as collector, structlog.testing.capture_logs() as lines:
+        collector.is_refusing = True
+        address = collector.endpoint.replace("://", "://ana:pass-word@") + "?key=pass-word"
+        with tracing.exporting(address, service="results", instance="results@h:1"):
+            tracing.export([span()])
+    assert [line["endpoint"] for line in lines] == [collector.endpoint]
+
+
 def test_a_process_ends_although_its_collector_is_away() -> None:
     with (
         structlog.testing.capture_logs() as lines,

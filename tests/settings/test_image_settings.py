@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from broadway.grader.runtimes import connect
+from broadway.settings.grader import GraderSettings
 from broadway.settings.images import ImageSettings
-from broadway.settings.programs import GraderSettings
 
 
 @pytest.mark.parametrize(

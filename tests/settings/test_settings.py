@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from harness import module
 
+from broadway.settings.grader import GraderSettings
 from broadway.settings.loading import load
 from broadway.settings.loading import read as read_all
 from broadway.settings.programs import (
     ApiSettings,
     DispatcherSettings,
-    GraderSettings,
     IngestSettings,
     ResultsSettings,
     ServiceSettings,
@@ -105,6 +105,30 @@ def test_privileges_of_some_courses_need_privileges(capsys: pytest.CaptureFixtur
     assert line.endswith("--privileged-courses: only together with allow_privileged, which it narrows")
     both = read("ingest", "--allow-privileged", "--privileged-courses", "cs241")
     assert (both.allow_privileged, both.privileged_courses) == (True, "cs241")
+
+
+def test_a_secret_that_is_too_short_has_a_length_and_no_entries(capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = refusal(capsys, "api", "--metrics-token", "short", code=2)
+    assert line.endswith("--metrics-token: should have a length of 8 or more, not 5")
+
+
+SECTIONS = {
+    ("api", "--oidc-issuer", "https://login.example.edu"): (
+        "--oidc-issuer: issuer needs client_id and url: set --oidc-client-id and --oidc-url, too"
+    ),
+    ("grader", "--images-registry", "registry.example.org"): (
+        "--images-registry: registry, username and password_file belong together: set all three, or use auth_file"
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "said"), SECTIONS.items(), ids=[each[0] for each in SECTIONS])
+def test_settings_of_a_section_that_do_not_fit_together_are_a_mistake_of_the_first(
+    arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program, *given = arguments
+    (line,) = refusal(capsys, program, *given, code=2)
+    assert line.endswith(said)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from broadway.runtime import metrics
 from broadway.runtime.crashpoints import Point, reach
 from broadway.runtime.health import Health
 from broadway.service import SettingError, StartError, Stop, background, unless_stopped
-from broadway.settings.programs import GraderSettings
+from broadway.settings.grader import GraderSettings
 
 log = structlog.get_logger(__name__)
 

@@ -17,8 +17,8 @@ from broadway.runtime import supervision
 from broadway.runtime.http_errors import UNSENT, why
 from broadway.runtime.tls import distrust
 from broadway.service import StartError
+from broadway.settings.grader import GraderSettings
 from broadway.settings.masking import masked
-from broadway.settings.programs import GraderSettings
 
 log = structlog.get_logger(__name__)
 

@@ -25,7 +25,7 @@ from broadway.messages.http import NO_JOB, JobMessage, JobResult, Registration
 from broadway.runtime.cancellation import end
 from broadway.runtime.http_errors import UNSENT, why
 from broadway.service import SettingError, StartError, Stop, background, unless_stopped
-from broadway.settings.programs import GraderSettings
+from broadway.settings.grader import GraderSettings
 
 log = structlog.get_logger(__name__)
 

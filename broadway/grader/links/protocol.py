@@ -20,7 +20,7 @@ from broadway.grader.worker.spool import Spool
 from broadway.grader.worker.submission_files import Claim, SubmissionFiles
 from broadway.messages.http import MAX_REASON, OUR_AGENT, JobMessage, JobResult, Logs, Verdict
 from broadway.service import Stop, unless_stopped
-from broadway.settings.programs import GraderSettings
+from broadway.settings.grader import GraderSettings
 
 log = structlog.get_logger(__name__)
 

@@ -39,7 +39,7 @@ from broadway.messages.http import (
 )
 from broadway.runtime.cancellation import end
 from broadway.service import SettingError, Stop, background
-from broadway.settings.programs import GraderSettings
+from broadway.settings.grader import GraderSettings
 
 log = structlog.get_logger(__name__)
 

@@ -56,7 +56,7 @@ class Choice:
         return None if self.runtime == DOCKER else self.runtime
 
     def __str__(self) -> str:
-        return f"{self.runtime}{self.reason}"
+        return f"{self.runtime} ({self.reason})" if self.runtime == OCI else f"{self.runtime}, {self.reason}"
 
 
 def choose(wish: str, facts: Facts) -> Choice:
@@ -66,15 +66,15 @@ def choose(wish: str, facts: Facts) -> Choice:
         ContainerError: The wish is ``oci``, and the host lacks something for it; the text names all of it.
     """
     if wish == DOCKER:
-        return Choice(DOCKER, ", as --runtime says")
+        return Choice(DOCKER, "as --runtime says")
     if wish not in {AUTO, OCI}:
-        return Choice(wish, ", one of the engine's runtimes, as --runtime says")
+        return Choice(wish, "one of the engine's runtimes, as --runtime says")
     needs = tuple(shortcomings(facts))
     if not needs:
-        return Choice(OCI, f" ({_ADVANTAGE})")
+        return Choice(OCI, _ADVANTAGE)
     if wish == OCI:
         raise missing("; ".join(needs))
-    return Choice(DOCKER, f", because {'; '.join(needs)}", needs)
+    return Choice(DOCKER, f"because {'; '.join(needs)}", needs)
 
 
 def missing(reason: str) -> ContainerError:

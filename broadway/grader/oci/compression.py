@@ -3,7 +3,6 @@
 import contextlib
 import gzip
 import sys
-import zlib
 from collections.abc import Iterator
 from typing import IO
 
@@ -12,12 +11,11 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ["DAMAGED", "uncompressed", "zstd"]
+__all__ = ["uncompressed", "zstd"]
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _WINDOW = {int(zstd.DecompressionParameter.window_log_max): 27}  # 128 MiB of memory, the most that zstd itself writes
-DAMAGED = (EOFError, zlib.error, zstd.ZstdError, gzip.BadGzipFile)  # the errors of damaged data
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The facts about this host that decide whether it can run containers without an engine; looking changes nothing."""
+"""The facts that decide whether this host can run containers without an engine. Reading them changes nothing."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ def which(program: str) -> str | None:
     return shutil.which(program, path=f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}")
 
 
-def look(program: str) -> Facts:
+def facts_of_host(program: str) -> Facts:
     """Return the facts about this host; blocks."""
     path = which(program)
     output = _version(path) if path else None
@@ -44,8 +44,8 @@ def look(program: str) -> Facts:
     )
 
 
-def look_at(place: Path, facts: Facts) -> Facts:
-    """Add the facts about the directory for unpacked images, which exists; blocks."""
+def with_facts_of(place: Path, facts: Facts) -> Facts:
+    """Return facts with those about the directory for unpacked images, which exists; blocks."""
     overlay = facts.overlay
     if not overlay and facts.is_root and facts.may_mount:
         try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broadway.grader.oci.choice import missing, shortcomings
-from broadway.grader.oci.facts import look
+from broadway.grader.oci.facts import facts_of_host
 from broadway.grader.oci.groups import prepare
 from broadway.grader.ports import Size
 from broadway.grader.sandbox import kernel
@@ -52,7 +52,7 @@ def prepared(program: str, size: Size, *, allow_32_bit: bool) -> Iterator[Runtim
     Raises:
         ContainerError: The host lacks something, which the text names.
     """
-    facts = look(program)
+    facts = facts_of_host(program)
     if problem := next(shortcomings(facts), None):
         raise missing(problem)
     assert facts.init is not None  # noqa: S101 - one of the shortcomings

@@ -16,7 +16,8 @@ from typing import IO, Any
 
 import structlog
 
-from broadway.grader.oci.layers import LayerError, Room, in_root, unpack
+from broadway.grader.oci.entries import LayerError
+from broadway.grader.oci.layers import Room, in_root, unpack
 from broadway.grader.oci.sources import Contents
 from broadway.grader.oci.spec import ImageConfig
 from broadway.grader.sandbox import kernel, tree

@@ -11,9 +11,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Self, TypeVar
+from typing import IO, TypeVar
 
-from broadway.grader.oci.compression import DAMAGED
+from broadway.grader.oci.entries import LayerError, entries_of_one
 from broadway.grader.sandbox import kernel
 
 WHITEOUT = ".wh."  # before a name: hides that name in lower layers
@@ -23,17 +23,12 @@ _ATTRIBUTE = "SCHILY.xattr."
 _KEPT = ("user.", "security.capability")
 _CHUNK = 1024 * 1024
 
-_MAX_HEADER = 1024 * 1024  # bytes of one entry's long name or attributes
-_HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
-            tarfile.GNUTYPE_LONGLINK)  # fmt: skip
+_MAX_ATTRIBUTES = 3072  # bytes; file systems without room for more say that the disk is full
+_MAX_PATH = 4096  # characters; the kernel takes no longer ones
 # The errors of a host; all others come from an archive that cannot be unpacked anywhere.
 _OF_HOST = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EPERM}
 
 T = TypeVar("T")
-
-
-class LayerError(Exception):
-    """A layer or an image is not valid."""
 
 
 @dataclass(slots=True)
@@ -47,8 +42,10 @@ class Room:
         """Take some of it.
 
         Raises:
-            LayerError: So much is not left.
+            LayerError: So much is not left, or the size of an entry is negative.
         """
+        if size < 0:
+            raise LayerError("an entry has a negative size")
         self.size -= size
         self.files -= files
         if self.size < 0:
@@ -69,7 +66,7 @@ def unpack(layer: IO[bytes], into: Path, room: Room) -> str:
     hashing = _Hashing(layer, room)
 
     def work() -> None:
-        with tarfile.open(mode="r|", fileobj=hashing, tarinfo=_Entry) as archive:
+        with tarfile.open(mode="r|", fileobj=hashing, tarinfo=entries_of_one()) as archive:
             archive.extraction_filter = lambda member, _path: member  # the root directory confines it
             _extract(archive, room)
 
@@ -77,12 +74,14 @@ def unpack(layer: IO[bytes], into: Path, room: Room) -> str:
         in_root(into, work)
         while hashing.read(_CHUNK):
             pass
-    except (tarfile.TarError, KeyError, ValueError, OverflowError, *DAMAGED) as error:
-        raise LayerError(str(error)) from error
     except OSError as error:
         if error.errno in _OF_HOST:
             raise
         raise LayerError(f"an entry of a layer cannot be unpacked: {error.strerror or error}") from error
+    except (LayerError, MemoryError):
+        raise
+    except Exception as error:  # the library has no list of the errors that an archive can cause
+        raise LayerError(str(error) or type(error).__name__) from error
     return hashing.digest()
 
 
@@ -147,27 +146,14 @@ class _Hashing(io.RawIOBase):
         return self._hash.hexdigest()
 
 
-class _Entry(tarfile.TarInfo):
-    """An entry whose headers are of limited size: they are read into memory as a whole."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        entry = super().frombuf(buf, encoding, errors)
-        if entry.type in _HEADERS and not 0 <= entry.size <= _MAX_HEADER:
-            raise LayerError("a header of an entry is too large")
-        if entry.type == tarfile.GNUTYPE_SPARSE:
-            raise LayerError("it has a sparse file of the old GNU format")
-        return entry
-
-
 def _extract(archive: tarfile.TarFile, room: Room) -> None:
     directories = []
     for member in archive:
         archive.members.clear()  # type: ignore[attr-defined]  # or the whole list would stay in memory
         room.take(member.size if member.issparse() else 0, files=1)
-        path = PurePosixPath("/", member.name.lstrip("/"))
+        path = _path_of(member)
+        _make_parents(path, room)
         if path.name == OPAQUE:
-            Path(path.parent).mkdir(parents=True, exist_ok=True)
             os.setxattr(path.parent, _OVERLAY_OPAQUE, b"y")
         elif path.name.startswith(WHITEOUT * 2):
             continue  # a marker of another union file system
@@ -184,11 +170,28 @@ def _extract(archive: tarfile.TarFile, room: Room) -> None:
             os.utime(path, (modified, modified))
 
 
+def _path_of(member: tarfile.TarInfo) -> PurePosixPath:
+    if len(member.name) > _MAX_PATH:
+        raise LayerError("a name is too long")
+    return PurePosixPath("/", member.name.lstrip("/"))
+
+
+def _make_parents(path: PurePosixPath, room: Room) -> None:
+    """Make the directories above an entry that have no entry of their own; each takes the room of one."""
+    missing = []
+    for parent in path.parents:
+        if os.path.isdir(parent):  # noqa: PTH112 - links on the way are followed, within the root
+            break
+        missing.append(parent)
+    for parent in reversed(missing):
+        room.take(0, files=1)
+        Path(parent).mkdir(exist_ok=True)  # there may be "d/.." in the path
+
+
 def _hide(parent: PurePosixPath, name: str) -> None:
     """Hide a file of lower layers."""
     if name in {"", ".", ".."}:
         raise LayerError(f"{WHITEOUT}{name} hides no file")
-    Path(parent).mkdir(parents=True, exist_ok=True)
     os.mknod(parent / name, stat.S_IFCHR, os.makedev(0, 0))
 
 
@@ -200,7 +203,13 @@ def _replace(path: PurePosixPath, member: tarfile.TarInfo) -> None:
 
 
 def _set_attributes(path: PurePosixPath, member: tarfile.TarInfo) -> None:
+    left = _MAX_ATTRIBUTES
     for key, value in member.pax_headers.items():
         name = key.removeprefix(_ATTRIBUTE)
-        if name != key and name.startswith(_KEPT):
-            os.setxattr(path, name, value.encode("utf-8", "surrogateescape"), follow_symlinks=False)
+        is_possible = member.isreg() or member.isdir() or not name.startswith("user.")  # the kernel refuses others
+        if name != key and name.startswith(_KEPT) and is_possible:
+            data = value.encode("utf-8", "surrogateescape")
+            left -= len(name) + len(data)
+            if left < 0:
+                raise LayerError("an entry has too large attributes")
+            os.setxattr(path, name, data, follow_symlinks=False)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import structlog
 
 from broadway.domain.job import FaultPhase
+from broadway.grader.oci.entries import LayerError
 from broadway.grader.oci.faults import describe
 from broadway.grader.oci.images import Image, Store
-from broadway.grader.oci.layers import LayerError
 from broadway.grader.oci.origins import Origin
 from broadway.grader.ports import ContainerError
 

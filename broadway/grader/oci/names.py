@@ -44,9 +44,9 @@ class Names:
         return _read(self._names / self._key(name))
 
     def put(self, name: str, image_id: str) -> None:
-        """Keep the id that a name has now."""
+        """Keep the id that a name has now; within ``pulling``, so that an interruption leaves nothing."""
         file = self._names / self._key(name)
-        partial = file.with_suffix(f".{os.getpid()}")
+        partial = self._pulls / self._key(name) / "name"
         document = {"name": name, "place": self._place, "image": image_id, "asked_at": time.time()}
         partial.write_text(json.dumps(document))
         partial.rename(file)
@@ -55,7 +55,7 @@ class Names:
     async def pulling(self, name: str) -> AsyncIterator[tuple[Path, int]]:
         """Yield an empty directory for a pull, and the lock's descriptor; only one pull of a name holds it at a time.
 
-        What an interrupted pull has left is removed. A program that inherits the descriptor prolongs the lock.
+        The remains of an interrupted pull are removed. A program that inherits the descriptor prolongs the lock.
         """
         directory = self._pulls / self._key(name)
         while (lock := _locked(directory.with_suffix(".lock"))) is None:  # noqa: ASYNC110 - a process may hold it
@@ -71,7 +71,7 @@ class Names:
             os.close(lock)
 
     def collect(self, has: Callable[[str], bool]) -> None:
-        """Remove what interrupted pulls have left, and the names of images that are not here; blocks."""
+        """Remove the remains of interrupted pulls, and the names of images that are not here; blocks."""
         for file in self._pulls.glob("*.lock"):
             if (lock := _locked(file)) is not None:
                 _empty(file.with_suffix(""))

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from broadway.domain.job import FaultPhase
 from broadway.grader.docker.containers import DockerContainers
+from broadway.grader.oci.entries import LayerError
 from broadway.grader.oci.images import Source
-from broadway.grader.oci.layers import LayerError
 from broadway.grader.oci.sources import Contents, Layout, saved
 from broadway.grader.ports import ContainerError
 

@@ -1,4 +1,4 @@
-"""The probe of a host: its facts, and at last a container of the grader's own, which shows what no fact tells."""
+"""The probe of a host: its facts, and if they allow it a container of the grader's own, which is the last proof."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ from secrets import token_hex
 
 from broadway.grader.oci.choice import Facts, shortcomings
 from broadway.grader.oci.containers import OciContainers, OciOptions
-from broadway.grader.oci.facts import look, look_at
+from broadway.grader.oci.facts import facts_of_host, with_facts_of
 from broadway.grader.oci.places import LAYOUT, Place
 from broadway.grader.ports import ContainerError, Labels, Limits, Size
 from broadway.grader.sandbox.process_identity import own_identity
@@ -21,10 +21,10 @@ async def probe(program: str, place: Path) -> Facts:
     """Return the facts about this host, with images at ``place`` or, until that exists, in the directory above it."""
     while not place.is_dir():
         place = place.parent
-    facts = await asyncio.to_thread(look, program)
+    facts = await asyncio.to_thread(facts_of_host, program)
     if any(shortcomings(facts)) or not os.access(place, os.W_OK):
         return facts
-    facts = await asyncio.to_thread(look_at, place, facts)
+    facts = await asyncio.to_thread(with_facts_of, place, facts)
     return facts if any(shortcomings(facts)) else replace(facts, trial=await _try_out(program, place))
 
 

@@ -1,4 +1,4 @@
-"""Images from registries and archives, pulled as an engine pulls them: what is here is used, and refreshed behind."""
+"""Images from registries and archives, pulled as by an engine: one that is here is used now, and refreshed later."""
 
 import asyncio
 import errno
@@ -18,8 +18,8 @@ from broadway.domain.job import FaultPhase
 from broadway.grader.docker.failures import Failures
 from broadway.grader.docker.images import PULLS
 from broadway.grader.docker.registries import answer_in, demand_elsewhere, host_of
+from broadway.grader.oci.entries import LayerError
 from broadway.grader.oci.images import Source, Store
-from broadway.grader.oci.layers import LayerError
 from broadway.grader.oci.names import Names
 from broadway.grader.oci.places import REGISTRY
 from broadway.grader.oci.skopeo import IMAGE, Skopeo, SkopeoError, TooLargeError

@@ -18,7 +18,7 @@ IMAGE = "image"  # the name of the one image in a layout that is copied
 MAX_DOCUMENT = 4 * 1024 * 1024
 _MAX_TEXT = 64 * 1024
 _MAX_PASSWORD = 64 * 1024
-_CHECK_INTERVAL = 0.5  # seconds between two looks at the size of a copy
+_CHECK_INTERVAL = 0.5  # seconds between two checks of the size of a copy
 _KEPT_VARIABLES = ("PATH", "HOME", "XDG_RUNTIME_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy",
                    "https_proxy", "no_proxy", "REGISTRY_AUTH_FILE", "SSL_CERT_FILE", "SSL_CERT_DIR")  # fmt: skip
 _POLICY = Path("/etc/containers/policy.json")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from broadway.grader.oci.compression import uncompressed
-from broadway.grader.oci.layers import LayerError
+from broadway.grader.oci.entries import LayerError
 from broadway.grader.sandbox.architectures import mismatch, normalized
 
 REFERENCE = "org.opencontainers.image.ref.name"

@@ -63,10 +63,16 @@ class Availability:
         return self.order.mode is GraderMode.REVOKED
 
     def obey(self, order: GraderOrder) -> None:
-        """Adopt an order, unless one of the same or a later revision has been adopted already."""
+        """Adopt an order, unless one of the same or a later revision has been adopted already.
+
+        An order to take jobs ends the grader's own pause, too; one that changes the slots does not.
+        """
         if order.revision <= self.order.revision:
             return
         log.info("ordered", mode=order.mode.value, slots=order.slots, reason=order.reason, revision=order.revision)
+        was_online = self.order.mode is GraderMode.ONLINE
+        if order.mode is GraderMode.ONLINE and not (was_online and order.slots != self.order.slots):
+            self.self_check.resume()
         self.order = order
         self.ordered.set()
         self.changed.set()

@@ -79,6 +79,12 @@ class SelfCheck:
                 self._pause(cause)
             await self.health.check_parts(NEEDED)
 
+    def resume(self) -> None:
+        """End the grader's own pause at once, by an operator's order; the engine and the disk must still answer."""
+        self._failed.clear()
+        self._pauses = 0
+        self._until = 0.0
+
     async def _own_cause(self, last: str) -> str:
         """Return the reason for which this grader, not its jobs, is the cause of the errors; empty if it is not."""
         courses, images = ({each[part] for each in self._failed.values()} for part in (0, 1))

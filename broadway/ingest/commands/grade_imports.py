@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from broadway.domain.grade_adjustment import AdjustmentOrder
 from broadway.domain.grade_book import AdjustmentKind
 from broadway.domain.sheets.adjusting import Adjustment
 from broadway.domain.sheets.applying import Plan
-from broadway.ingest.commands.grade_adjustments import MAX_AT_ONCE, AdjustmentOrder
+from broadway.ingest.commands.grade_adjustments import MAX_AT_ONCE
 
 _NAMED = 20  # students in a text
 

@@ -6,16 +6,9 @@ from typing import Protocol
 
 from broadway.domain.assignment_settings import AssignmentSettings
 from broadway.domain.course import Course
-from broadway.domain.roster import Roster, UnusableRosterError
+from broadway.domain.roster import Roster, UnusableEnvError, UnusableRosterError
 from broadway.domain.webhook import Hook, HookFormat
-from broadway.ingest.commands.limits import (
-    Limits,
-    QuotaError,
-    RejectedError,
-    check_env,
-    check_id,
-    check_not_reserved,
-)
+from broadway.ingest.commands.limits import InvalidEnvError, Limits, QuotaError, RejectedError, check_id
 from broadway.lifecycle.stores import AssignmentRosters, CurrentSettings
 
 
@@ -88,7 +81,7 @@ class HookSettings:
         most = self.limits.of_course(course).students
         if len(roster.students) > most:
             raise QuotaError(f"students: the roster has {len(roster.students)} students, {most} are allowed")
-        check_roster(roster)
+        _check_entries(roster)
         check_groups(roster, (await self.settings.current(course.id, assignment)).settings)
         for hook in await self.hooks.of_course(course.id):
             if hook.config.assignment == assignment:
@@ -96,18 +89,17 @@ class HookSettings:
         await self.rosters.put(course.id, assignment, roster)
 
 
-def check_roster(roster: Roster) -> None:
-    """Return if a new roster may be stored.
+def _check_entries(roster: Roster) -> None:
+    """Return if the entries of a new roster may be stored.
 
     Raises:
         InvalidEnvError: No program can have the variables of an entry, or it sets one of Broadway's own.
         RejectedError: An entry matches no submission.
     """
-    for index, entry in enumerate(roster.students):
-        check_env(f"students.{index}.env", entry.env)
-        check_not_reserved(f"students.{index}.env", entry.env)
     try:
         roster.check_entries()
+    except UnusableEnvError as error:
+        raise InvalidEnvError(str(error)) from error
     except UnusableRosterError as error:
         raise RejectedError(str(error)) from error
 

@@ -22,7 +22,7 @@ from broadway.domain.course import Course
 from broadway.domain.mistakes import mistakes
 from broadway.domain.run import PIPELINE_OF, Run
 from broadway.domain.stage_kind import default_of
-from broadway.domain.variables import MAX_VARIABLE, env_problem, is_reserved
+from broadway.domain.variables import MAX_VARIABLE, env_problem, reserved_problem
 
 if TYPE_CHECKING:
     from broadway.settings.programs import IngestSettings
@@ -175,8 +175,8 @@ def check_not_reserved(where: str, env: Mapping[str, Any]) -> None:
     Raises:
         InvalidEnvError: It sets one of them; the text begins with ``where`` and names it.
     """
-    if name := next(filter(is_reserved, env), None):
-        raise InvalidEnvError(f"{where}: {name[:_SHOWN]}: only Broadway sets this variable")
+    if problem := reserved_problem(env):
+        raise InvalidEnvError(f"{where}: {problem}")
 
 
 def allowed(config: Mapping[str, Any], limits: Limits, *, course: str) -> dict[str, Any]:

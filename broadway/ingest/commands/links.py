@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from broadway.domain.access import AccessToken, Principal, SecretPrefix, TokenKind, digest, new_secret, token_id
+from broadway.domain.parts import in_parts
 from broadway.ingest.commands.tokens import MAX_OF_STUDENT, Issued, TokenLimitError, ValidTokens
 
 FOR_OPERATORS = timedelta(hours=1)
@@ -46,8 +47,8 @@ class PersonalLinks:
             _link(now, course=course, student=student, expires_at=now + timedelta(days=days), by=by)
             for student in students
         ]
-        for start in range(0, len(made), STORED_AT_ONCE):
-            await self.tokens.add_all([issued.token for issued in made[start : start + STORED_AT_ONCE]])
+        for some in in_parts(made, STORED_AT_ONCE):
+            await self.tokens.add_all([issued.token for issued in some])
         if replace and earlier:
             await self.tokens.revoke_all([each.id for each in earlier], now)
         return made

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from broadway.domain.extension import Member
 from broadway.domain.grade_book import BookEntry
 from broadway.domain.handed_in import HandedIn
+from broadway.domain.parts import in_parts
 from broadway.domain.regrade import (
     MAX_SUBMISSIONS,
     Item,
@@ -131,8 +132,8 @@ class RegradePlanner:
         """Return the environments of works by id, and for those of the control group the configs."""
         jobs = await self.jobs.get_many([each.job for each in results])
         sources: dict[str, _Source] = {}
-        for start in range(0, len(results), RUNS):
-            some = [each for each in results[start : start + RUNS] if each.job in jobs]
+        for part in in_parts(results, RUNS):
+            some = [each for each in part if each.job in jobs]
             runs = await self.runs.get_many(sorted({jobs[each.job].run_id for each in some}))
             for each in some:
                 job, work = jobs[each.job], each.handed_in.id
@@ -198,9 +199,7 @@ def _parts(
         if source := sources.get(work):
             by_config.setdefault(source.config_digest, []).append(source)
     for some in by_config.values():
-        for start in range(0, len(some), size):
-            part = some[start : start + size]
-            found.append((PartKind.CONTROL, [], [each.item for each in part], part[0].config))
+        found += [(PartKind.CONTROL, [], [each.item for each in part], part[0].config) for part in in_parts(some, size)]
     return [
         Part(regrade.id, plan, number, kind, tuple(items), tuple(seen), config)
         for number, (kind, seen, items, config) in enumerate(found)

@@ -1,9 +1,10 @@
 """Retention of courses: their rules, the passes that staff order, and the background steps that make all passes."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from secrets import token_hex
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 LEASE = "retention"
 TTL = timedelta(minutes=2)
+MOST_APART = timedelta(hours=1)  # clocks of this host and of the store, beside rules in days
 INTERVAL = 2.0  # seconds between two checks for ordered passes
 LOOKED_AROUND = 60.0  # seconds between two checks for passes that are due by time
 DEPLOYMENT = ""  # the scope of things without a course
@@ -32,12 +34,12 @@ class PassOrderedError(Exception):
     """A pass is ordered already, and has not ended."""
 
 
-class LeaseLostError(Exception):
-    """Another process makes the passes now."""
+class PassEndedError(Retry):
+    """A pass must not go on; it begins again later."""
 
 
 class StoredStates(Protocol):
-    """Stored states of retention by course; an empty course stands for all that has none."""
+    """Stored states of retention by course; an empty course stands for things without one."""
 
     async def get(self, course: str) -> State:
         """Return the state of a course."""
@@ -98,6 +100,7 @@ class RetentionSteps:
     old: Old
     holder: str
     between: timedelta
+    clock_of_store: Callable[[], Awaitable[datetime]]
     _looked_at: datetime | None = None
 
     async def run(self) -> None:
@@ -105,7 +108,7 @@ class RetentionSteps:
         while True:
             try:
                 await self.step()
-            except (StoreError, Retry, LeaseLostError) as error:
+            except (StoreError, Retry) as error:
                 log.warning("retention interrupted; it goes on later", reason=str(error))
             await asyncio.sleep(INTERVAL)
 
@@ -114,7 +117,7 @@ class RetentionSteps:
 
         Raises:
             StoreError: The store is unavailable.
-            LeaseLostError: Another process has taken the lease.
+            PassEndedError: Another process has taken the lease, the rules have changed, or clocks differ.
         """
         scopes = [state.course for state in await self.retention.states.ordered()]
         moment = now()
@@ -145,7 +148,9 @@ class RetentionSteps:
             return
         ordered = state.ordered or Pass(token_hex(12), is_dry=False, ordered_at=moment)
         policy = self.retention.in_force(state)
-        course_pass = CoursePass(self.old, state.course, policy, moment, ordered.is_dry, self._turn)
+        await self._demand_clock(moment)
+        turn = partial(self._turn, state.course, policy)
+        course_pass = CoursePass(self.old, state.course, policy, moment, ordered.is_dry, turn)
         counts = await course_pass.make()
         ended = replace(ordered, ended_at=now(), counts=dict(counts.numbers), kept=counts.kept)
         if not ended.is_dry:
@@ -161,14 +166,27 @@ class RetentionSteps:
         if ended.counts:
             log.info("removed by retention", course=course, **ended.counts)
 
-    async def _turn(self) -> None:
+    async def _demand_clock(self, moment: datetime) -> None:
+        """Return if the store's clock shows about the same time: with a wrong one, all would be old enough.
+
+        Raises:
+            PassEndedError: It does not.
+        """
+        stored = await self.clock_of_store()
+        if abs(stored - moment) > MOST_APART:
+            shown = f"{moment.isoformat(timespec='seconds')}, that of the store {stored.isoformat(timespec='seconds')}"
+            raise PassEndedError(f"nothing is removed: the clock of this host shows {shown}; set the wrong one")
+
+    async def _turn(self, course: str, policy: Policy) -> None:
         """Keep the lease for one more batch, and let other tasks run.
 
         Raises:
-            LeaseLostError: Another process has it.
+            PassEndedError: Another process has the lease, or other rules are in force by now.
         """
         if not await self.leases.acquire(LEASE, self.holder, TTL):
-            raise LeaseLostError("another process holds the lease")
+            raise PassEndedError("another process holds the lease")
+        if self.retention.in_force(await self.retention.states.get(course)) != policy:
+            raise PassEndedError(f"the rules of {course or 'the deployment'} have changed")
         await asyncio.sleep(0)
 
 

@@ -10,10 +10,12 @@ from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from broadway.domain.regrade import Part, Regrade
-from broadway.domain.retention import Chosen, Kind, OldJob, OldRun, Policy, Referred, cutoff
+from broadway.domain.retention import Chosen, Kind, OldJob, OldRun, Policy, Referred, cutoff, together
 from broadway.lifecycle.retention import OldRuns
 
 BATCH = 50
+TRIES = 5  # choices of works in a pass, while people go on deciding about grades
+BUSY = "people decide about its grades all the time"
 MANY = 500  # ids at a time of small documents
 UNUSED_FOR = timedelta(days=1)  # before the bytes of results files are removed
 
@@ -26,6 +28,9 @@ class WorkChoices(Protocol):
 
     async def choose(self, course: str, assignment: str, before: datetime, now: datetime) -> Chosen:
         """Return the works and runs that ended before a moment and that no grade needs."""
+
+    async def is_current(self, course: str, assignment: str, chosen: Chosen) -> bool:
+        """Return whether the decisions of people are still those on which a choice depends."""
 
     async def referred(self, course: str, assignment: str) -> Referred:
         """Return all to which versions of the grade book refer."""
@@ -200,29 +205,48 @@ class CoursePass:
             self.counts.numbers[kind.value] += number
 
     async def _assignment(self, assignment: str) -> None:
-        rules, choice = self.policy, self.old.works
+        rules = self.policy
         if rules.works:
-            await self.turn()
-            chosen = await choice.choose(self.course, assignment, cutoff(rules.works, self.now), self.now)
-            if chosen.kept:
-                self.counts.kept[assignment] = chosen.kept
-            await self._works(assignment, chosen)
+            await self._works(assignment, cutoff(rules.works, self.now))
         if rules.regrades:
             await self._regrades(assignment, cutoff(rules.regrades, self.now))
         if rules.logs:
             await self._logs(assignment, cutoff(rules.logs, self.now))
 
-    async def _works(self, assignment: str, chosen: Chosen) -> None:
-        """Remove uploads first: the results of their jobs keep them in the draft until the runs are gone, too."""
-        removals = self.old.removals
-        for some in _batches(chosen.works):
+    async def _works(self, assignment: str, before: datetime) -> None:
+        """Remove works and runs. They are chosen again if people decide about grades meanwhile."""
+        for _ in range(TRIES):
             await self.turn()
-            if self.is_dry:
-                number = await removals.count_submissions(self.course, some)
-            else:
-                number = await removals.remove_submissions(self.course, assignment, some, self.now)
-            self._count(Kind.SUBMISSIONS, number)
-        await self._runs(chosen.runs)
+            chosen = await self.old.works.choose(self.course, assignment, before, self.now)
+            self.counts.kept.pop(assignment, None)
+            if chosen.kept:
+                self.counts.kept[assignment] = chosen.kept
+            if await self._are_removed(assignment, chosen):
+                return
+        self.counts.kept[assignment] = BUSY
+
+    async def _are_removed(self, assignment: str, chosen: Chosen) -> bool:
+        """Remove chosen works with their runs; return False as soon as the choice is not the present one.
+
+        In each group uploads go first: the results of their jobs keep them in the draft until the runs are gone, too.
+        """
+        for works, runs in _grouped(chosen):
+            await self.turn()
+            if not self.is_dry and not await self.old.works.is_current(self.course, assignment, chosen):
+                return False
+            for some in _batches(works):
+                await self._uploads(assignment, some)
+            await self._runs(runs)
+        return True
+
+    async def _uploads(self, assignment: str, works: Sequence[str]) -> None:
+        await self.turn()
+        removals = self.old.removals
+        if self.is_dry:
+            number = await removals.count_submissions(self.course, works)
+        else:
+            number = await removals.remove_submissions(self.course, assignment, works, self.now)
+        self._count(Kind.SUBMISSIONS, number)
 
     async def _runs(self, runs: Sequence[OldRun]) -> None:
         for some in _batches(runs):
@@ -284,6 +308,18 @@ class CoursePass:
             self._count(kind, removed)
             if not removed:
                 return
+
+
+def _grouped(chosen: Chosen) -> Iterator[tuple[Sequence[str], Sequence[OldRun]]]:
+    """Yield works with their runs, as few of them at a time as fill a batch."""
+    works, runs = list[str](), list[OldRun]()
+    for own_works, own_runs in together(chosen.works, chosen.runs):
+        works, runs = works + own_works, runs + own_runs
+        if len(works) >= BATCH or len(runs) >= BATCH:
+            yield works, runs
+            works, runs = [], []
+    if works or runs:
+        yield works, runs
 
 
 def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:

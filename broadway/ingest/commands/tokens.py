@@ -91,11 +91,19 @@ class TokenSettings:
             NoStudentError: The student is in no roster of the course.
             TokenLimitError: The student has ``MAX_OF_STUDENT`` valid tokens.
         """
-        if not await self.students.has_student(course, student):
-            raise NoStudentError(f"student: {student} is in no roster of the course")
+        await self.demand_student(course, student)
         now = datetime.now(UTC)
         _check(len(await self.tokens.valid(course, OF_STUDENTS, now, student=student)), MAX_OF_STUDENT, student)
         return await self._issue(TokenKind.STUDENT, course, name or student, now=now, days=days, by=by, student=student)
+
+    async def demand_student(self, course: str, student: str) -> None:
+        """Return if a student is in a roster of the course.
+
+        Raises:
+            NoStudentError: The student is in none.
+        """
+        if not await self.students.has_student(course, student):
+            raise NoStudentError(f"student: {student} is in no roster of the course")
 
     async def revoke(self, course: str, kinds: Sequence[TokenKind], identity: str) -> None:
         """Revoke a token of a course or of one of its students; it is refused from now on.

@@ -13,20 +13,17 @@ from broadway.ingest.commands.assignment_settings import SettingsChanges
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.callbacks import Callbacks
 from broadway.ingest.commands.courses import CourseSettings
-from broadway.ingest.commands.forget_graders import ForgottenGraders
 from broadway.ingest.commands.grade_commands import GradeCommands
 from broadway.ingest.commands.graders import GraderJoins, GraderOrders
 from broadway.ingest.commands.hooks import HookSettings
-from broadway.ingest.commands.join_tokens import JoinTokens
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.openid import OpenIdSignIn
-from broadway.ingest.commands.pools import Pools
+from broadway.ingest.commands.operations import Operations
 from broadway.ingest.commands.receive import Receiver
 from broadway.ingest.commands.register import Registration
 from broadway.ingest.commands.remove_submissions import SubmissionRemoval
 from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.retention import Retention
-from broadway.ingest.commands.retry_letters import LetterRetries
 from broadway.ingest.commands.sign_in import SignIn
 from broadway.ingest.commands.start import RunStarts
 from broadway.ingest.commands.student_deletion import StudentDeletion
@@ -81,25 +78,19 @@ class Deps:
     receiver: Receiver
     admission: Admission
     joins: GraderJoins
-    join_tokens: JoinTokens
-    pools: Pools
+    operations: Operations
     courses: CourseSettings
     retention: Retention
+    student_deletion: StudentDeletion
     grader_orders: GraderOrders
-    forgotten_graders: ForgottenGraders
     openid: OpenIdSignIn | None = None
     is_stopping: bool = False
     outages: StoreOutages = field(init=False)
     run_changes: RunChanges = field(init=False)
-    letter_retries: LetterRetries = field(init=False)
-    student_deletion: StudentDeletion = field(init=False)
 
     def __post_init__(self) -> None:
         self.outages = StoreOutages(self.health)
         self.run_changes = RunChanges(self.reads.progress)
-        erasure = self.store.student_erasure
-        self.student_deletion = StudentDeletion(erasure.deletions, erasure, self.store.secrets)
-        self.letter_retries = LetterRetries(self.store.dead_letters, self.store.jobs, self.store.runs, self.reruns)
 
 
 Handler = Callable[[Request, Deps], Coroutine[Any, Any, Response]]

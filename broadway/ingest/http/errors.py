@@ -1,5 +1,6 @@
 """Answers to exceptions, in the envelope of the request's API version."""
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -150,6 +151,11 @@ async def answer_to(request: Request, error: Exception) -> Response:
     handler = next(handlers[each] for each in type(error).__mro__ if each in handlers)
     found: Response = handler(request, error)
     return found
+
+
+def detail_of(answer: Response) -> str:
+    """Return the words of an answer to an error, a line for each problem; empty if it has none."""
+    return str(json.loads(bytes(answer.body)).get("detail", ""))
 
 
 def failed(request: Request, status: int, headers: Mapping[str, str] | None = None) -> Response:

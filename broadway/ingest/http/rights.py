@@ -58,7 +58,7 @@ async def nothing(*_: Any) -> None:
 
 
 async def unchanged(*_: Any) -> None:
-    """Return no state: the request only shows something, for what does not fit an address, and leaves no record."""
+    """Return no state: the form only has too many fields for an address; it changes nothing and leaves no record."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,7 @@ class WorkChoice:
 
     async def choose(self, course: str, assignment: str, before: datetime, now: datetime) -> Chosen:
         """Return the works and runs that ended before a moment and can be removed."""
+        state = await self._state(course, assignment)
         runs = await self.runs.old_runs(course, assignment, before)
         referred = await self.referred(course, assignment)
         version, kept = await self._published(course, assignment)
@@ -93,7 +94,22 @@ class WorkChoice:
         found, gone = removable(list(works.values()), runs, referred)
         if found:
             found, gone, kept = await self._settled(course, assignment, found, runs, referred, now)
-        return Chosen(sorted(found), gone, kept)
+        return Chosen(sorted(found), gone, kept, state)
+
+    async def is_current(self, course: str, assignment: str, chosen: Chosen) -> bool:
+        """Return whether the decisions of people are still those on which a choice depends."""
+        return await self._state(course, assignment) == chosen.state
+
+    async def _state(self, course: str, assignment: str) -> tuple[object, ...]:
+        """Return the decisions of people that can change which works count, in a form that can be compared."""
+        latest = await self.grades.books.latest(course, assignment, before=None, limit=1)
+        return (
+            latest[0].number if latest else 0,
+            (await self.grades.settings.current(course, assignment)).version,
+            await self.regrades.is_open(course, assignment),
+            await self.choices.of_assignment(course, assignment),
+            await self.grades.extensions.of_assignment(course, assignment),
+        )
 
     async def referred(self, course: str, assignment: str) -> Referred:
         """Return all to which versions of the grade book refer, and the submissions that students chose."""
@@ -117,7 +133,7 @@ class WorkChoice:
         referred: Referred,
         now: datetime,
     ) -> tuple[dict[str, OldWork], list[OldRun], str]:
-        """Keep the works of all students whose entry of the draft would change without the others."""
+        """Return the works and runs to remove: without those of students whose entry in the draft would change."""
         before = (await self.grades.draft(course, assignment)).entries
         policy = (await self.grades.settings.current(course, assignment)).settings.policy
         affected = open_students(before, now) if policy.attempts else set()

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from broadway.domain.job import Job, JobState
 from broadway.domain.originals import StageReport
+from broadway.domain.parts import in_parts
 from broadway.domain.progress import JobProgress, RunProgress
 from broadway.domain.report import Report, Status
 from broadway.domain.status_line import JobFacts, StatusLine, status_of
@@ -176,8 +177,7 @@ class RunTables:
             for job in progress.jobs
             if job.id not in kept.rows or kept.rows[job.id][0] != versions[job.id] or job.state is JobState.RUNNING
         ]
-        for start in range(0, len(stale), LOADED):
-            some = stale[start : start + LOADED]
+        for some in in_parts(stale, LOADED):
             for row in await self._loaded(some, kept, progress, points):
                 kept.rows[row.id] = (versions[row.id], row)
         return [kept.rows[job.id][1] for job in progress.jobs]

@@ -10,6 +10,7 @@ from broadway.domain.assignment_settings import AssignmentSettings, SettingsVers
 from broadway.domain.extension import Extension, Latest, Member, by_target, for_member
 from broadway.domain.hand_in import TAKEN, Entrant, Ruling, attempts_of, is_open, ruling
 from broadway.domain.pages import Slice, sliced
+from broadway.domain.parts import in_parts
 from broadway.domain.roster import Roster
 from broadway.domain.schedule import Schedule, last_end, schedules_of
 from broadway.domain.visibility import Standing
@@ -115,8 +116,7 @@ class StandingReads:
         has_late_days = any(each.policy.late_days for each in settings)
         charged = await self.charged.charged_before_each(course, student) if has_late_days else {}
         standings: list[StudentStanding] = []
-        for start in range(0, len(names), AT_ONCE):
-            some = names[start : start + AT_ONCE]
+        for some in in_parts(names, AT_ONCE):
             found = await asyncio.gather(
                 *(self._of_student(course, name, student, charged=charged.get(name, 0)) for name in some)
             )

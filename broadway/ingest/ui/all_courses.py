@@ -17,7 +17,7 @@ from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, nothing, takes
 from broadway.ingest.ui.forms import form_of, number_in
 from broadway.ingest.ui.refused_forms import shown_again
-from broadway.ingest.ui.templating import page
+from broadway.ingest.ui.templating import not_kept, page
 from broadway.messages.resources.courses import CourseRequest
 from broadway.messages.resources.tokens import TokenRequest
 
@@ -55,10 +55,7 @@ def _shown(
     status: int = 200,
 ) -> Response:
     answer = page(request, "courses.html", status, view=view, made=made, given=given or {}, problems=problems)
-    if made is not None:
-        answer.headers["Cache-Control"] = "no-store"
-        del answer.headers["ETag"]
-    return answer
+    return answer if made is None else not_kept(answer)
 
 
 @takes(Auth.OPERATOR, before=nothing, operation="ui.addCourse")

@@ -11,7 +11,6 @@ from starlette.responses import Response
 from broadway.domain.callback import KEPT_DAYS
 from broadway.domain.callback_delivery import CallbackState, Endpoint
 from broadway.domain.callback_delivery import Delivery as Sent
-from broadway.domain.pages import CursorError
 from broadway.domain.status_line import StatusLine, Tone
 from broadway.domain.webhook import DeliveryState
 from broadway.ingest.http.answers import Refused
@@ -22,6 +21,7 @@ from broadway.ingest.http.scope import own_delivery, own_hook
 from broadway.ingest.ui.beside import actions_on
 from broadway.ingest.ui.endpoint import NOTHING_HERE, redirected
 from broadway.ingest.ui.forms import form_of, number_in
+from broadway.ingest.ui.lists import slice_after, wanted_state
 from broadway.ingest.ui.templating import page
 from broadway.runtime.clock import now
 
@@ -79,13 +79,10 @@ async def show(request: Request, deps: Deps) -> Response:
 async def show_hook(request: Request, deps: Deps) -> Response:
     """Show what a hook has received, latest first."""
     hook = await own_hook(request, deps)
-    wanted = request.query_params.get("state", "")
-    state = DeliveryState(wanted) if wanted in list(DeliveryState) else None
-    after = request.query_params.get("after")
-    try:
-        found = await deps.reads.hooks.latest(hook, after=after, limit=ROWS, state=state)
-    except CursorError:
-        found = await deps.reads.hooks.latest(hook, after=None, limit=ROWS, state=state)
+    state, reads = wanted_state(request, DeliveryState), deps.reads.hooks
+    found = await slice_after(
+        request.query_params.get("after"), lambda after: reads.latest(hook, after=after, limit=ROWS, state=state)
+    )
     shown = [(each, RECEIVED[each.state]) for each in found.items]
     return page(
         request,
@@ -126,13 +123,10 @@ async def _own_endpoint(request: Request, deps: Deps) -> Endpoint:
 async def show_callback(request: Request, deps: Deps) -> Response:
     """Show the deliveries to an endpoint, latest first."""
     endpoint = await _own_endpoint(request, deps)
-    wanted = request.query_params.get("state", "")
-    state = CallbackState(wanted) if wanted in list(CallbackState) else None
-    after = request.query_params.get("after")
-    try:
-        found = await deps.reads.callbacks.latest(endpoint, after=after, limit=ROWS, state=state)
-    except CursorError:
-        found = await deps.reads.callbacks.latest(endpoint, after=None, limit=ROWS, state=state)
+    state, reads = wanted_state(request, CallbackState), deps.reads.callbacks
+    found = await slice_after(
+        request.query_params.get("after"), lambda after: reads.latest(endpoint, after=after, limit=ROWS, state=state)
+    )
     return page(
         request,
         "callback.html",

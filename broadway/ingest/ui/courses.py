@@ -1,14 +1,16 @@
 """`/ui` and `/ui/c/…`: the visitor's home, and a course with its runs and the failures of its latest ones."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.domain.access import Kind
-from broadway.domain.pages import CursorError
+from broadway.domain.pages import CursorError, Slice
 from broadway.domain.run import Run
 from broadway.domain.status_line import StatusLine
 from broadway.ingest.http.auth import course_of
@@ -17,13 +19,15 @@ from broadway.ingest.http.rights import Auth, Load, takes
 from broadway.ingest.reads.run_filters import Summary, summary_of
 from broadway.ingest.ui.charts import Bar, count_bars
 from broadway.ingest.ui.endpoint import redirected, visitor
+from broadway.ingest.ui.live import Parts, Stream
 from broadway.ingest.ui.runs import status_of_run
-from broadway.ingest.ui.templating import page
+from broadway.ingest.ui.templating import page, rendered
 
 RUNS = 20  # on one page
 LOOKED_INTO = 6  # latest runs whose failures are grouped
 MOST_CAUSES = 10
 MOST_ASSIGNMENTS = 200
+PAUSE = 2.0  # seconds between two looks of a stream
 MOST_ROWS = 5000  # of all tables on one page; runs beyond that have no counts
 
 
@@ -35,6 +39,10 @@ class ShownRun:
     status: StatusLine
     summary: Summary | None = None
     bars: Sequence[Bar] = ()
+
+    @property
+    def is_over(self) -> bool:
+        return self.run.state.is_terminal and self.run.order is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +77,41 @@ async def show(request: Request, deps: Deps) -> Response:
         found = await deps.reads.runs.latest(course, after=after, limit=RUNS)
     except CursorError:
         found = await deps.reads.runs.latest(course, after=None, limit=RUNS)
-    shown = await _shown(deps, course, found.items)
+    return page(request, "course.html", is_latest=after is None, **await _values(deps, course, found, {}))
+
+
+@takes(Auth.COURSE, load=Load.SHARED)
+async def live(request: Request, deps: Deps) -> Response:
+    """Stream the latest runs of a course, and their failures by cause."""
+    course = course_of(request).id
+
+    async def parts() -> AsyncGenerator[Parts]:
+        over: dict[str, ShownRun] = {}
+        while True:
+            async with deps.shares.turn(Load.SMALL):
+                found = await deps.reads.runs.latest(course, after=None, limit=RUNS)
+            values = await _values(deps, course, found, over)
+            over = {each.run.id: each for each in values["runs"] if each.is_over}
+            yield Parts({"work": rendered("_course.html", **values)})
+            await asyncio.sleep(PAUSE)
+
+    return Stream(request, deps, parts)
+
+
+async def _values(deps: Deps, course: str, found: Slice[Run], over: Mapping[str, ShownRun]) -> dict[str, Any]:
+    """Return all that the page shows of some runs; those in ``over`` are not read again if they are unchanged."""
+    shown = await _shown(deps, course, found.items, over)
     names = await deps.reads.assignments.names(course, after=None, limit=MOST_ASSIGNMENTS)
-    return page(
-        request,
-        "course.html",
-        course=course,
-        runs=shown,
-        next=found.next,
-        assignments=names.items,
-        causes=_causes(shown[:LOOKED_INTO]),
-    )
+    causes = _causes(shown[:LOOKED_INTO])
+    return {"course": course, "runs": shown, "next": found.next, "assignments": names.items, "causes": causes}
 
 
-async def _shown(deps: Deps, course: str, runs: Sequence[Run]) -> list[ShownRun]:
+async def _shown(deps: Deps, course: str, runs: Sequence[Run], over: Mapping[str, ShownRun]) -> list[ShownRun]:
     shown, rows = [], 0
     for run in runs:
+        if (known := over.get(run.id)) and known.run == run:
+            shown.append(known)
+            continue
         table = await deps.reads.run_tables.of_run(course, run.id) if rows < MOST_ROWS else None
         if table is None:
             shown.append(ShownRun(run, status_of_run(run)))

@@ -1,6 +1,5 @@
 """Routes of pages: each admits sessions of some kinds, and answers refusals with a page that says what to do."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -18,7 +17,7 @@ from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auditing import audited
 from broadway.ingest.http.auth import Access, grant
 from broadway.ingest.http.deps import Deps, Handler
-from broadway.ingest.http.errors import RETRY_AFTER, answer_to
+from broadway.ingest.http.errors import RETRY_AFTER, answer_to, detail_of
 from broadway.ingest.http.places import in_place
 from broadway.ingest.http.rights import PEOPLE, UNSAFE, Load, Rights, rights_of, unchanged
 from broadway.ingest.ui.refused_forms import RefusedForm
@@ -171,7 +170,7 @@ async def refusal(request: Request, error: Exception) -> Response:
         return error.answer
     masked = Request({**request.scope, "path": LINKS}) if request.url.path.startswith(LINKS) else request
     answer = await answer_to(masked, error)
-    detail = str(json.loads(bytes(answer.body)).get("detail", ""))
+    detail = detail_of(answer)
     shown = message(request, answer.status_code, f"{detail[:1].upper()}{detail[1:]}")
     if again := answer.headers.get("retry-after"):
         shown.headers["Retry-After"] = again

@@ -65,9 +65,9 @@ class Parts:
         self._events: dict[tuple[str, bool], bytes] = {}
 
     def since(self, known: str, digests: Mapping[str, str]) -> bytes:
-        """Return the event for a client that has the parts of these digests, which ``known`` is the digest of.
+        """Return the event for a client whose parts have these digests; ``known`` is the digest of all its parts.
 
-        It is empty if the client has all of them.
+        It is empty if the client has the present ones.
         """
         key = (known, bool(digests))
         if key not in self._events:

@@ -32,13 +32,18 @@ MAX_TEXT = 1024 * 1024  # bytes of a form with a pasted assignment
 MAX_FILE = 8 * 1024 * 1024  # bytes
 SETTINGS = "settings"  # the key of an assignment's settings in its file, as `broadway assignment apply` takes it
 SHOWN = 100  # students of a roster
-EXAMPLE = """{
+EXAMPLE = r"""{
   "student_pipeline": [
     {
       "image": "alpine:3",
-      "entrypoint": ["sh", "-c", "ls; test -e main.c"],
+      "entrypoint": [
+        "sh", "-c",
+        "cd /job; s=0; test -s submission/main.c && s=1; echo '{\"score\": '$s', \"max_score\": 1}' > results.json"
+      ],
+      "results": {"format": "gradescope", "path": "results.json"},
       "timeout": 60,
-      "memory": "256m"
+      "memory": "256m",
+      "networking": false
     }
   ]
 }
@@ -170,8 +175,11 @@ async def _roster_page(request: Request, deps: Deps) -> RosterPage:
     return RosterPage(course, name, roster, await actions_on(deps, course, "roster", name))
 
 
-def _roster_form(request: Request, view: RosterPage, *, problems: Sequence[str] = (), status: int = 200) -> Response:
-    return page(request, "roster.html", status, view=view, problems=problems, most=SHOWN, course=view.course)
+def _roster_form(
+    request: Request, view: RosterPage, typed: str = "", *, problems: Sequence[str] = (), status: int = 200
+) -> Response:
+    values = {"view": view, "typed": typed, "problems": problems, "most": SHOWN, "course": view.course}
+    return page(request, "roster.html", status, **values)
 
 
 async def _before_roster(request: Request, deps: Deps) -> Any:
@@ -182,14 +190,14 @@ async def _before_roster(request: Request, deps: Deps) -> Any:
 
 @takes(Auth.COURSE, before=_before_roster, operation="ui.putRoster")
 async def put_roster(request: Request, deps: Deps) -> Response:
-    """Replace the roster by a file: CSV, or JSON in the form of the API."""
+    """Replace the roster by a file or a typed text: CSV, or JSON in the form of the API."""
     before = await _roster_page(request, deps)
+    given = None if _has_file(request) else await _given(request, deps)
+    typed = given.text if given else ""
     async with shown_again(
-        request, lambda status, problems: _roster_form(request, before, problems=problems, status=status)
+        request, lambda status, problems: _roster_form(request, before, typed, problems=problems, status=status)
     ):
-        if not _has_file(request):
-            raise Refused(422, "file: choose a file")
-        text = await _text_of_file(request, deps, {})
+        text = given.text if given else await _text_of_file(request, deps, {})
         try:
             roster = await asyncio.to_thread(read_roster, text, is_json=text.lstrip()[:1] == "{")
         except RosterError as error:

@@ -73,12 +73,12 @@ async def finish(request: Request, deps: Deps) -> Response:
     demand_channel(channel_of(request))
     _demand_rate(request)
     secret, _, back = attempt_in(request)[:MAX_COOKIE].partition(".")
-    given = {name: request.query_params.get(name, "")[:MAX_PARAMETER] for name in ("state", "code", "iss", "error")}
+    given = {name: request.query_params.get(name, "")[:MAX_PARAMETER] for name in ("state", "error")}
     if not secret or not Attempt.of(secret).has_state(given["state"]):
-        answer = _refused(request, 400, OTHER_BROWSER)
+        answer = message(request, 400, OTHER_BROWSER)
     elif given["error"]:
         log.info("sign-in not finished", reason=given["error"][:100])
-        answer = _refused(request, 403, DENIED)
+        answer = message(request, 403, DENIED)
     else:
         answer = await _finished(request, deps, openid, secret, back)
     take_attempt(request, answer)
@@ -95,11 +95,11 @@ async def _finished(request: Request, deps: Deps, openid: OpenIdSignIn, secret: 
     except SignInRefusedError as error:
         _count(request)
         log.warning("sign-in refused", reason=str(error))
-        return _refused(request, 403, f"{error}.")
+        return message(request, 403, f"{error}.")
     except PersonError as error:
-        return _refused(request, 403, f"You cannot sign in with this account: {error}. Ask the operators if it should.")
+        return message(request, 403, f"You cannot sign in with this account: {error}. Ask the operators if it should.")
     except NoMemberError as error:
-        return _refused(request, 403, NO_MEMBER.format(name=error))
+        return message(request, 403, NO_MEMBER.format(name=error))
     has_choice = bool(signed_in.session.roles) and safe_path(back) == HOME
     return await welcome(request, deps, signed_in, "/ui/roles" if has_choice else safe_path(back))
 
@@ -113,10 +113,6 @@ def _demand_rate(request: Request) -> None:
 def _count(request: Request) -> None:
     visit = visit_of(request)
     visit.admission.exchanges.take(visit.address)
-
-
-def _refused(request: Request, status: int, text: str) -> Response:
-    return message(request, status, text)
 
 
 def _down(request: Request, error: ProviderUnavailableError) -> Response:

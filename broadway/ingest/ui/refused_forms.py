@@ -1,14 +1,13 @@
 """Forms that are shown again, with what was typed and the reasons of their refusal beside their fields."""
 
 import contextlib
-import json
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from broadway.ingest.http.answers import Refused
-from broadway.ingest.http.errors import answer_to, may_have_changed
+from broadway.ingest.http.errors import answer_to, detail_of, may_have_changed
 
 MOST_PROBLEMS = 20  # on a page
 
@@ -36,5 +35,4 @@ async def shown_again(request: Request, show: Callable[[int, Sequence[str]], Res
         if may_have_changed(error):
             raise
         answer = await answer_to(request, error)
-        detail = str(json.loads(bytes(answer.body)).get("detail", ""))
-        raise RefusedForm(show(answer.status_code, detail.splitlines()[:MOST_PROBLEMS])) from error
+        raise RefusedForm(show(answer.status_code, detail_of(answer).splitlines()[:MOST_PROBLEMS])) from error

@@ -79,6 +79,12 @@ def channel_of(request: Request) -> Channel:
     return Channel.LOCAL if is_local else Channel.OPEN
 
 
+def origin_of(request: Request) -> str:
+    """Return the beginning of this server's addresses, as the browser has reached it."""
+    scheme = "https" if channel_of(request) is Channel.SECURE else "http"
+    return f"{scheme}://{request.url.netloc}"
+
+
 def _host_name(request: Request) -> str:
     try:
         return urlsplit(f"//{request.headers.get('host', '')}").hostname or ""

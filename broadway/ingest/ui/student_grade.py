@@ -9,8 +9,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broadway.domain.grade_adjustment import AdjustmentOrder
 from broadway.domain.grade_book import BookEntry, StoredAdjustment
-from broadway.ingest.commands.grade_adjustments import AdjustmentOrder
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of
 from broadway.ingest.http.bodies import check

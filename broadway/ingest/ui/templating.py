@@ -76,6 +76,13 @@ def page(request: Request, template: str, /, status: int = 200, **values: Any) -
     return sent(request, body, status=status)
 
 
+def not_kept(answer: Response) -> Response:
+    """Let no browser keep a page, which shows a secret once."""
+    answer.headers["Cache-Control"] = "no-store"
+    del answer.headers["ETag"]
+    return answer
+
+
 def sent(request: Request, body: bytes, *, status: int = 200) -> Response:
     """Return HTML as a response; 304 if the browser has it."""
     tag = f'"{sha256(body).hexdigest()[:32]}"'

@@ -10,7 +10,8 @@ from starlette.responses import Response
 
 from broadway.domain.access import AccessToken, TokenKind
 from broadway.domain.page_session import PageSession
-from broadway.domain.pages import CursorError, Slice
+from broadway.domain.pages import Slice
+from broadway.domain.roster import MAX_STUDENT_NAME
 from broadway.domain.status_line import StatusLine, Tone
 from broadway.ingest.commands.tokens import OF_COURSES, OF_STUDENTS_AND_LINKS, Issued
 from broadway.ingest.http.answers import Refused
@@ -21,12 +22,14 @@ from broadway.ingest.http.rights import Auth, nothing, takes
 from broadway.ingest.ui.beside import Actions, actions_on
 from broadway.ingest.ui.endpoint import redirected, visitor
 from broadway.ingest.ui.forms import form_of, number_in
+from broadway.ingest.ui.lists import slice_after
 from broadway.ingest.ui.refused_forms import shown_again
-from broadway.ingest.ui.templating import page
+from broadway.ingest.ui.security import LINKS, origin_of
+from broadway.ingest.ui.templating import not_kept, page
+from broadway.messages.resources.links import LinksRequest
 from broadway.messages.resources.tokens import StudentTokenRequest, TokenRequest
 
 ROWS = 50  # of each list
-MAX_STUDENT = 200  # characters of a filter
 MANAGERS = (Auth.COURSE, Auth.OPERATOR)
 _WORDS = {TokenKind.COURSE: "staff", TokenKind.QUERY: "read states", TokenKind.STUDENT: "token", TokenKind.LINK: "link"}
 
@@ -68,7 +71,7 @@ async def show(request: Request, deps: Deps) -> Response:
 
 async def _view(request: Request, deps: Deps) -> TokensPage:
     course, given = course_of(request), request.query_params
-    student = given.get("student", "")[:MAX_STUDENT].strip()
+    student = given.get("student", "")[:MAX_STUDENT_NAME].strip()
     return TokensPage(
         course=course.id,
         in_config=len(course.tokens) + len(course.query_tokens),
@@ -86,10 +89,10 @@ async def _view(request: Request, deps: Deps) -> TokensPage:
 async def _slice(
     deps: Deps, course: str, kinds: Sequence[TokenKind], *, after: str | None, student: str | None = None
 ) -> Slice[AccessToken]:
-    try:
-        return await deps.reads.tokens.of_course(course, kinds, student=student, after=after, limit=ROWS)
-    except CursorError:
-        return await deps.reads.tokens.of_course(course, kinds, student=student, after=None, limit=ROWS)
+    tokens = deps.reads.tokens
+    return await slice_after(
+        after, lambda place: tokens.of_course(course, kinds, student=student, after=place, limit=ROWS)
+    )
 
 
 def _shown(
@@ -102,11 +105,9 @@ def _shown(
     status: int = 200,
 ) -> Response:
     own = visitor(request)
-    answer = page(request, "tokens.html", status, view=view, made=made, given=given or {}, problems=problems, own=own)
-    if made is not None:
-        answer.headers["Cache-Control"] = "no-store"
-        del answer.headers["ETag"]
-    return answer
+    values = {"view": view, "made": made, "given": given or {}, "problems": problems, "own": own}
+    answer = page(request, "tokens.html", status, link=f"{origin_of(request)}{LINKS}", **values)
+    return answer if made is None else not_kept(answer)
 
 
 @takes(*MANAGERS, before=nothing, operation="ui.addToken")
@@ -119,6 +120,11 @@ async def add(request: Request, deps: Deps) -> Response:
     ):
         if form.get("for") == "student":
             asked = check(_fields(form, "student", "name"), StudentTokenRequest)
+            if form.get("kind") == TokenKind.LINK:
+                await deps.tokens.demand_student(course, asked.student)
+                days = asked.expires_in_days or LinksRequest().expires_in_days
+                (issued,) = await deps.sign_in.links.add(course, [asked.student], days=days, replace=False, by=by)
+                return _shown(request, await _view(request, deps), made=issued)
             issued = await deps.tokens.add_for_student(
                 course, asked.student, asked.name or "", days=asked.expires_in_days, by=by
             )

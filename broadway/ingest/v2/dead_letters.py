@@ -64,5 +64,5 @@ async def retry(request: Request, deps: Deps) -> Response:
 
     Jobs that ended otherwise, or run again already, stay as they are, so a repetition changes nothing.
     """
-    retried = await deps.letter_retries.retry(request.path_params["letter"])
+    retried = await deps.operations.letter_retries.retry(request.path_params["letter"])
     return answered(LetterRetryView.model_validate(asdict(retried)))

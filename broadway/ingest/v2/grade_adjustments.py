@@ -6,8 +6,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broadway.domain.grade_adjustment import AdjustmentOrder
 from broadway.domain.roster import Student
-from broadway.ingest.commands.grade_adjustments import MAX_AT_ONCE, AdjustmentOrder
+from broadway.ingest.commands.grade_adjustments import MAX_AT_ONCE
 from broadway.ingest.commands.start import NO_SUCH_ASSIGNMENT
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of, principal_of

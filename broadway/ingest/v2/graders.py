@@ -157,7 +157,7 @@ async def forget_secret(request: Request, deps: Deps) -> Response:
 @operation(None, status=204, auth=Auth.OPERATOR, refusals=[409], before=_before)
 async def forget(request: Request, deps: Deps) -> Response:
     """Forget a grader that is gone, with its standing order and its secret; its next join is like its first one."""
-    await deps.forgotten_graders.forget(request.path_params["worker_id"])
+    await deps.operations.forgotten_graders.forget(request.path_params["worker_id"])
     return Response(status_code=204, headers=CORS)
 
 

@@ -24,7 +24,9 @@ async def create(request: Request, deps: Deps) -> Response:
     """Make a join token. Its secret is in this answer only."""
     body = await read(request, JoinTokenRequest, limit=MAX_BODY, optional=True)
     valid_for = None if body.valid_for is None else timedelta(seconds=body.valid_for)
-    token, secret = await deps.join_tokens.create(name=body.name, pools=body.pools, uses=body.uses, valid_for=valid_for)
+    token, secret = await deps.operations.join_tokens.create(
+        name=body.name, pools=body.pools, uses=body.uses, valid_for=valid_for
+    )
     headers = {"Location": f"/api/v2/join-tokens/{token.id}", "Cache-Control": "no-store"}
     return answered(new_join_token_view(token, secret), 201, headers)
 
@@ -32,22 +34,22 @@ async def create(request: Request, deps: Deps) -> Response:
 @operation(JoinTokenList, auth=Auth.OPERATOR)
 async def list_tokens(_: Request, deps: Deps) -> Response:
     """List the join tokens, revoked ones too, latest first."""
-    return answered(JoinTokenList(tokens=[join_token_view(token) for token in await deps.join_tokens.all()]))
+    return answered(JoinTokenList(tokens=[join_token_view(token) for token in await deps.operations.join_tokens.all()]))
 
 
 @operation(JoinTokenView, auth=Auth.OPERATOR)
 async def show(request: Request, deps: Deps) -> Response:
     """Get a join token, without its secret."""
-    return answered(join_token_view(await deps.join_tokens.one(request.path_params["token"])))
+    return answered(join_token_view(await deps.operations.join_tokens.one(request.path_params["token"])))
 
 
 async def _before(request: Request, deps: Deps) -> Any:
     """Return the token as it is, without its secret."""
-    return join_token_view(await deps.join_tokens.one(request.path_params["token"])).model_dump(mode="json")
+    return join_token_view(await deps.operations.join_tokens.one(request.path_params["token"])).model_dump(mode="json")
 
 
 @operation(None, status=204, auth=Auth.OPERATOR, before=_before)
 async def revoke(request: Request, deps: Deps) -> Response:
     """Revoke a join token: no further grader joins with it; those that have joined keep their secrets."""
-    await deps.join_tokens.revoke(request.path_params["token"])
+    await deps.operations.join_tokens.revoke(request.path_params["token"])
     return Response(status_code=204, headers=CORS)

@@ -60,7 +60,7 @@ async def describe(request: Request, deps: Deps) -> Response:
 async def _before(request: Request, deps: Deps) -> Any:
     """Return the pool as it is, or None."""
     name = request.path_params["pool"]
-    return next((asdict(state.pool) for state in await deps.pools.all() if state.pool.id == name), None)
+    return next((asdict(state.pool) for state in await deps.operations.pools.all() if state.pool.id == name), None)
 
 
 @operation(PoolView, body=PoolRequest, auth=Auth.OPERATOR, before=_before)
@@ -70,12 +70,12 @@ async def put(request: Request, deps: Deps) -> Response:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name):
         raise Refused(400, "pool: letters, digits, dashes and underscores, 100 at most")
     body = await read(request, PoolRequest, limit=MAX_BODY)
-    await deps.pools.set(name, original_graders=body.original_graders)
+    await deps.operations.pools.set(name, original_graders=body.original_graders)
     return answered(next(view for view in await _views(request, deps, TARGET) if view.id == name))
 
 
 async def _views(request: Request, deps: Deps, target: float) -> list[PoolView]:
-    states: list[PoolState] = await deps.pools.all()
+    states: list[PoolState] = await deps.operations.pools.all()
     loads = await deps.reads.pools.of([state.pool.id for state in states])
     is_operator = principal_of(request).kind is Kind.OPERATOR
     return [pool_view(each, loads[each.pool.id], target=target, is_operator=is_operator) for each in states]

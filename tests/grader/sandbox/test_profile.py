@@ -8,7 +8,8 @@ import pytest
 from broadway.domain.assignment import Stage
 from broadway.grader.ports import Labels, Limits, Mount
 from broadway.grader.sandbox.profile import GVISOR_PIDS, container_options
-from broadway.settings.programs import GraderSettings, IngestSettings
+from broadway.settings.grader import GraderSettings
+from broadway.settings.programs import IngestSettings
 
 LABELS = Labels("g", "life", "job", "execution", 0)
 

@@ -1,27 +1,26 @@
 """Publishing grades through the real store: versions, undo, two publishers at once, and a crash at each point."""
 
 import asyncio
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 from classes import CONFIG, IMAGE, Class, HandIn
+from crashing import Crash
 from pymongo.asynchronous.database import AsyncDatabase
 from stored import course, database, shared_place, store
 
 from broadway.domain.grade import GradeStatus
+from broadway.domain.grade_adjustment import AdjustmentOrder
 from broadway.domain.grade_book import AdjustmentKind, MadeFrom, Version
 from broadway.domain.handed_in import digest_of_config
 from broadway.domain.job import Outcome
 from broadway.domain.roster import RosterEntry
 from broadway.ingest.commands.grade_adjustments import (
     MAX_OF_STUDENT,
-    AdjustmentOrder,
     GradeAdjusting,
     NoAdjustmentError,
 )
@@ -38,7 +37,7 @@ from broadway.ingest.commands.submit import KeyReusedError
 from broadway.ingest.grade_composition import standing_reads
 from broadway.lifecycle.grade_books import changed_by, history
 from broadway.mongo.store import Store
-from broadway.runtime.crashpoints import VARIABLE, CrashPointError, Point, arm
+from broadway.runtime.crashpoints import CrashPointError, Point
 
 __all__ = ["course", "database", "shared_place", "store"]
 
@@ -63,14 +62,6 @@ async def group(store: Store, course: str) -> Class:
 @pytest.fixture
 def changes(store: Store, group: Class) -> GradeChanges:
     return GradeChanges(store.grades.books, group.reads)
-
-
-@pytest.fixture
-def crash(tmp_path: Path) -> Iterator[Callable[[Point], object]]:
-    """Make the next publication raise an error at a point."""
-    arm({VARIABLE: str(tmp_path / "crash")})
-    yield lambda point: (tmp_path / "crash").write_text(f"{point.value} raise")
-    arm({})
 
 
 async def published(group: Class) -> dict[str, str]:
@@ -141,7 +132,7 @@ async def test_of_two_publishers_one_wins_and_the_other_is_told(
 
 @pytest.mark.parametrize("point", POINTS, ids=str)
 async def test_a_crash_changes_nothing_or_all_and_a_repetition_continues(
-    group: Class, changes: GradeChanges, crash: Callable[[Point], object], point: Point, database: Database
+    group: Class, changes: GradeChanges, crash: Crash, point: Point, database: Database
 ) -> None:
     await changes.publish_draft(group.course, "mp1", PublishOrder(0))
     await group.hand_in(HandIn("bob", DUE - timedelta(days=1), score="9"))
@@ -165,7 +156,7 @@ async def test_a_crash_changes_nothing_or_all_and_a_repetition_continues(
 
 
 async def test_after_a_crash_another_publisher_takes_the_next_number(
-    group: Class, changes: GradeChanges, crash: Callable[[Point], object]
+    group: Class, changes: GradeChanges, crash: Crash
 ) -> None:
     crash(Point.GRADES_VERSION_STORED)
     with pytest.raises(CrashPointError):

@@ -1,8 +1,9 @@
 """Passes of retention over the real store: what goes, what stays, and a crash at each point."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import count, cycle
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, cast
@@ -20,12 +21,18 @@ from broadway.domain.job import Outcome, RetryPolicy
 from broadway.domain.originals import OriginalFile, Reported, unpacked
 from broadway.domain.regrade import Item, Part, PartKind, Regrade, RegradeOrder, RegradeState, Select
 from broadway.domain.result import StageResult
+from broadway.domain.retention import Chosen, CourseRules, Pass, Referred
 from broadway.domain.webhook import Delivery, DeliveryState
+from broadway.ingest.commands.grades import GradeChanges, PublishOrder
+from broadway.ingest.commands.retention import LEASE, PassEndedError
+from broadway.ingest.commands.retention_pass import BUSY, Turn, WorkChoices
 from broadway.ingest.reads.retention_works import NEW_POLICY, REGRADE, UNPUBLISHED
+from broadway.ingest.retention_composition import retention_steps
 from broadway.lifecycle.recording import MAX_WITH_OUTCOME, Recorder
 from broadway.messages.events import JobFinished
 from broadway.mongo.store import Store
 from broadway.runtime.crashpoints import VARIABLE, CrashPointError, Point, arm
+from broadway.settings.retention import RetentionSettings
 
 __all__ = ["course", "database", "shared_place", "store"]
 
@@ -166,6 +173,130 @@ async def test_a_run_stays_with_all_its_works_if_a_grade_needs_one(store: Store,
     await group.publish()
     assert dict((await group.make_pass(works=365)).numbers) == {}
     assert await store.runs.get(run_of(course, "ada-1"))
+
+
+def acting(number: int, act: Callable[[], Awaitable[object]]) -> Turn:
+    """Return a turn that acts before a batch."""
+    turns = count(1)
+
+    async def turn() -> None:
+        if next(turns) == number:
+            await act()
+
+    return turn
+
+
+async def test_a_work_that_a_student_chooses_in_mid_pass_stays(group: OldClass, store: Store, course: str) -> None:
+    await group.publish()
+    chosen = group.submission("ada", 1)
+    turn = acting(2, lambda: store.grades.choices.put(course, "mp1", "ada", chosen))
+    assert dict((await group.make_pass(works=365, turn=turn)).numbers)["submissions"] == 2
+    assert await store.submissions.get(course, chosen)
+    assert await store.runs.get(run_of(course, "ada-1"))
+
+
+async def test_works_of_a_version_that_is_published_in_mid_pass_stay(
+    group: OldClass, store: Store, course: str
+) -> None:
+    await group.hand_in_old(HandIn("ada", BEFORE_DUE + timedelta(hours=1), score="1", number=4))
+    await group.publish()
+    latest = AssignmentSettings.model_validate({**BEST, "policy": {**BEST["policy"], "counts": "latest"}})
+
+    async def publish() -> None:
+        assert await store.assignment_settings.add(course, "mp1", SettingsVersion(latest, 2, NOW, "staff"))
+        order = PublishOrder(based_on=1, by="staff")
+        await GradeChanges(store.grades.books, group.reads).publish_draft(course, "mp1", order)
+
+    await group.make_pass(works=365, turn=acting(2, publish))
+    assert await store.submissions.get(course, group.submission("ada", 4))
+    assert await store.submissions.get(course, group.submission("ada", 2))  # version 1 refers to it
+
+
+async def test_a_pass_leaves_works_while_people_decide_all_the_time(
+    group: OldClass, store: Store, database: Database, course: str
+) -> None:
+    await group.publish()
+    chosen = cycle([group.submission("ada", 1), group.submission("ada", 3)])
+
+    async def turn() -> None:
+        await store.grades.choices.put(course, "mp1", "ada", next(chosen))
+
+    assert (await group.make_pass(works=365, turn=turn)).kept == {"mp1": BUSY}
+    assert (await left(database, course))["submission"] == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("rules", "rules of"),
+        ("lease", "another process holds the lease"),
+        ("clock", "the clock of this host"),
+        (None, None),
+    ],
+    ids=["rules", "lease", "clock", "none"],
+)
+async def test_a_pass_stops_when_what_it_relies_on_changes(
+    group: OldClass, store: Store, database: Database, course: str, change: str | None, reason: str | None
+) -> None:
+    await group.publish()
+    settings, wrong = RetentionSettings(works=1), timedelta(days=400) if change == "clock" else timedelta()
+
+    async def clock() -> datetime:
+        return await store.clock() - wrong
+
+    steps = retention_steps(settings, store, course)
+    choose = steps.old.works.choose
+
+    async def chosen(*about: Any) -> Chosen:
+        """Change what the pass relies on after the works are chosen."""
+        if change == "rules":
+            await store.retention.put_rules(course, CourseRules(works="keep"))
+        if change == "lease":
+            await store.leases.release(LEASE, course)
+            assert await store.leases.acquire(LEASE, "another", timedelta(minutes=1))
+        before = about[2] + timedelta(days=2)
+        return await choose(about[0], about[1], before, about[3])
+
+    steps = replace(
+        steps,
+        clock_of_store=clock,
+        leases=store.leases,
+        courses=cast(Any, NoCourses()),
+        old=replace(steps.old, works=cast(Any, Choosing(steps.old.works, chosen))),
+    )
+    await store.retention.order(course, Pass(token_hex(12), is_dry=False, ordered_at=NOW))
+    try:
+        if reason:
+            with pytest.raises(PassEndedError, match=reason):
+                await steps.step()
+        else:
+            await steps.step()
+    finally:
+        for holder in (course, "another"):
+            await store.leases.release(LEASE, holder)
+    assert (await left(database, course))["submission"] == (5 if change else 2)
+    assert ((await store.retention.get(course)).ordered is not None) is bool(change)
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """The choice of works of a store, with another function that chooses."""
+
+    works: WorkChoices
+    choose: Callable[..., Awaitable[Chosen]]
+
+    async def is_current(self, course: str, assignment: str, chosen: Chosen) -> bool:
+        return await self.works.is_current(course, assignment, chosen)
+
+    async def referred(self, course: str, assignment: str) -> Referred:
+        return await self.works.referred(course, assignment)
+
+
+class NoCourses:
+    """A list without courses, so that only ordered passes are made."""
+
+    async def all(self) -> list[Any]:
+        return []
 
 
 @pytest.mark.parametrize("point", POINTS, ids=str)

@@ -19,7 +19,7 @@ from broadway.domain.result import StageResult
 from broadway.domain.roster import Roster, RosterEntry
 from broadway.ingest.commands.artifacts import ArtifactsRefusedError, ArtifactUploads, GivenArtifacts
 from broadway.ingest.commands.student_deletion import DeletionSteps, StudentDeletion
-from broadway.ingest.retention_composition import deletion_steps
+from broadway.ingest.retention_composition import deletion_of, deletion_steps
 from broadway.lifecycle.recording import MAX_WITH_OUTCOME, Recorder
 from broadway.messages.events import JobFinished
 from broadway.mongo.store import Store
@@ -84,9 +84,7 @@ async def group(store: Store, course: str) -> TracedClass:
 
 def parts(store: Store) -> tuple[StudentDeletion, DeletionSteps]:
     """Return the requests, and steps that have no open work to cancel."""
-    erasure = store.student_erasure
-    requests = StudentDeletion(erasure.deletions, erasure, store.secrets)
-    return requests, deletion_steps(store, cast(Any, None), "test")
+    return deletion_of(store), deletion_steps(store, cast(Any, None), "test")
 
 
 async def carried_out(store: Store, deletion: Deletion) -> Deletion:

@@ -1,6 +1,8 @@
 """From an operator's first page to a run, with forms only: a course, its token, an assignment, a roster."""
 
 import re
+from csv import DictReader
+from html import unescape
 from json import dumps
 from secrets import token_hex
 from typing import Any
@@ -11,6 +13,7 @@ from harness import stage
 from pymongo.asynchronous.database import AsyncDatabase
 from visitors import OWN, Visitor
 
+from broadway.domain.assignment import AssignmentConfig
 from tests.ingest.ui.conftest import Visitors
 
 CSV = b"student,repository\nada,cs/ada\nbob,cs/bob\n"
@@ -41,7 +44,9 @@ async def test_an_operator_is_led_from_a_course_to_a_run(visit: Visitors) -> Non
         form_page = await staff.text(f"/ui/c/{course}/new")
         example = re.search(r"<textarea[^>]*>\n(.*?)</textarea>", form_page, re.DOTALL)
         assert example is not None
-        text = example[1].replace("&#34;", '"')
+        text = unescape(example[1])
+        stages = AssignmentConfig.model_validate_json(text).student_pipeline
+        assert [each.has_network for each in stages] == [False]  # a network would need an engine
         put = await staff.post(f"/ui/c/{course}/new", {"name": "mp1", "text": text})
         assert (put.status_code, put.headers["location"]) == (303, f"/ui/c/{course}/a/mp1"), put.text
         assert f"/ui/c/{course}/a/mp1/roster" in await staff.text(f"/ui/c/{course}/a/mp1")
@@ -149,3 +154,38 @@ async def test_a_roster_needs_its_assignment(staff: Visitor, world: World) -> No
     path = f"/ui/c/{world.course}/a/none/roster"
     assert (await staff.get(path)).status_code == 404
     assert (await send_file(staff, path, CSV)).status_code == 404
+
+
+async def test_a_roster_is_typed(staff: Visitor, world: World) -> None:
+    path = f"/ui/c/{world.course}/a/mp1/roster"
+    refused = await staff.post(path, {"text": "student\r\ncyd\r\ncyd"})
+    assert (refused.status_code, "listed twice" in refused.text) == (422, True)
+    assert "cyd</textarea>" in refused.text
+    stored = await staff.post(path, {"text": "student\r\ncyd\r\n"})
+    assert (stored.status_code, stored.headers["location"]) == (303, f"/ui/c/{world.course}/a/mp1"), stored.text
+    assert [each["student"] for each in (await world.ask("assignments/mp1/roster")).json()["students"]] == ["cyd"]
+
+
+async def test_all_students_of_a_roster_get_links_in_a_file(staff: Visitor, stranger: Visitor, world: World) -> None:
+    base = f"/ui/c/{world.course}/a/mp1"
+    assert f'action="{base}/links"' in await staff.text(f"{base}/roster")
+    made = await staff.post(f"{base}/links")
+    assert (made.status_code, made.headers["cache-control"]) == (200, "no-store"), made.text
+    assert made.headers["content-disposition"].startswith("attachment")
+    ada, bob = DictReader(made.text.splitlines())
+    assert (ada["student"], bob["student"]) == ("ada", "bob")
+    address = str(staff.http.base_url).rstrip("/")
+    assert ada["link"].startswith(f"{address}/s/bwl_")
+    assert (await stranger.post(ada["link"].removeprefix(address))).status_code == 303
+    assert ">ada</bdi>" in await stranger.text("/ui/me")
+
+    again = await staff.post(f"{base}/links", {"replace": "yes"})
+    assert again.status_code == 200
+    assert (await stranger.get("/ui/me")).status_code == 303  # the session has ended with its link
+    assert (await stranger.post(bob["link"].removeprefix(address))).status_code == 404
+
+
+async def test_links_need_a_roster(staff: Visitor, world: World) -> None:
+    await world.client.register(world.course, "mp2", students=[stage("exit", "0")])
+    refused = await staff.post(f"/ui/c/{world.course}/a/mp2/links")
+    assert (refused.status_code, "store it first" in refused.text) == (404, True)

@@ -1,12 +1,13 @@
 """Streams of pages: watchers share reads, parts and events."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from graded import World
+from graded import REPORTED, World, results
 from visitors import Visitor
 
 from broadway.domain.job import JobState, Phase
@@ -90,3 +91,22 @@ async def test_a_page_of_a_run_watches_the_changes_that_the_api_watches(
     refused = await staff.get(f"/ui/c/{world.course}/r/{world.run}/live")
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
     assert (await staff.get(f"/ui/c/{world.course}/r/{world.run}")).status_code == 200
+
+
+async def test_the_page_of_a_course_goes_on(world: World, staff: Visitor) -> None:
+    address = f"/ui/c/{world.course}"
+    page = await staff.text(address)
+    assert f'data-live="{address}/live"' in page
+    assert "data-live" not in await staff.text(f"{address}?after=nothing")  # earlier runs do not change
+    async with staff.http.stream("GET", f"{address}/live") as stream:
+        lines = stream.aiter_lines()
+        await until_line(lines, "0 of 2 finished")
+        await world.finish("ada", results(REPORTED))
+        await until_line(lines, "1 of 2 finished")
+
+
+async def until_line(lines: AsyncIterator[str], words: str) -> None:
+    async for line in lines:
+        if words in line:
+            return
+    raise AssertionError(words)

@@ -1,5 +1,6 @@
 """Signing in through an OpenID Connect provider: a real one of a package, and one that lies."""
 
+import re
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from secrets import token_hex
@@ -10,7 +11,7 @@ import httpx2
 import pytest
 from doors import Door, Doors
 from graded import World
-from harness import Client
+from harness import Client, token_of
 from providers import CLIENT, SECRET, Provider, kept_provider
 from pymongo.asynchronous.database import AsyncDatabase
 from visitors import Visitor
@@ -177,6 +178,27 @@ async def test_a_person_with_several_roles_changes_between_them(browser: Browser
         entries = [{"student": each} for each in students]
         assert (await world.ask("assignments/mp1/roster", "PUT", json={"students": entries})).status_code == 200
         assert (await browser.visitor.post("/ui/roles", {"role": "2"})).status_code == status
+
+
+@pytest.mark.parametrize("place", ["/ui/sessions", "/ui/c/{course}/tokens"], ids=["operators", "staff"])
+async def test_a_session_is_ended_by_those_into_whose_role_it_may_change(
+    door: Door, browser: Browser, world: World, ada: str, place: str
+) -> None:
+    browser.provider.claims = address_of(ada, groups=["tutors", "admins"])
+    await browser.sign_in()
+    assert (await browser.visitor.post("/ui/roles", {"role": "2"})).status_code == 303
+    assert (await browser.visitor.get("/ui/me")).status_code == 200
+    page = place.format(course=world.course)
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{door.port}") as http:
+        other = Visitor(http)
+        token = "operator-token" if page == "/ui/sessions" else token_of(world.course)
+        assert (await other.post("/ui/sign-in", {"token": token})).status_code == 303
+        row = next(part for part in (await other.text(page)).split("<tr>") if ada in part and "/end" in part)
+        end = re.search(r'action="([^"]+/end)"', row)
+        assert end is not None
+        assert (await other.post(end[1])).status_code == 303
+    assert (await browser.visitor.post("/ui/roles", {"role": "0"})).status_code == 303
+    assert (await browser.visitor.get("/ui/ops")).status_code == 303  # to sign in
 
 
 @pytest.mark.parametrize(

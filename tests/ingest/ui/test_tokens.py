@@ -112,3 +112,18 @@ async def test_the_audit_log_has_the_action_and_no_secret(
     assert secret not in str(records)
     assert (await staff.post(page, {"name": "ana"})).status_code == 409
     assert await database["audit"].count_documents({"course": world.course, "operation": "ui.addToken"}) == 1
+
+
+async def test_a_student_gets_a_link_by_hand(staff: Visitor, stranger: Visitor, page: str) -> None:
+    made = await staff.post(page, {"for": "student", "kind": "link", "student": "bob", "days": ""})
+    assert (made.status_code, made.headers["cache-control"]) == (200, "no-store")
+    address = re.search(r"<code>(http://127\.0\.0\.1:\d+)(/s/bwl_[A-Za-z0-9_-]+)</code>", made.text)
+    assert address, made.text
+    assert address[1] == str(staff.http.base_url).rstrip("/")
+    assert "Nothing has been changed" not in made.text  # its own record is not written yet
+    assert "signs you in" in await stranger.text(address[2])  # an operator's link has no submissions
+    assert (await stranger.post(address[2])).status_code == 303
+    assert ">bob</bdi>" in await stranger.text("/ui/me")
+    assert address[2] not in await staff.text(page)
+    unknown = await staff.post(page, {"for": "student", "kind": "link", "student": "nobody"})
+    assert (unknown.status_code, "nobody is in no roster of the course" in unknown.text) == (422, True)

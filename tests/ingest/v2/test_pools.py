@@ -17,7 +17,6 @@ from pymongo.asynchronous.database import AsyncDatabase
 from ruamel.yaml import YAML
 
 from broadway.cli.tables import pool_table
-from broadway.mongo.store import Store
 
 Database = AsyncDatabase[dict[str, Any]]
 OPERATOR = {"Authorization": "Bearer operator-token"}
@@ -119,15 +118,6 @@ async def test_an_unknown_pool_is_none(client: Client) -> None:
         404,
         "there is no such pool: no course, grader or setting names it",
     )
-
-
-async def test_the_index_of_an_earlier_version_is_replaced(store: Store, database: Database) -> None:
-    await database["grading_job"].create_index([("state", 1), ("pool", 1)], name="by_state_and_pool")
-    await store.ensure_indexes()
-    await store.ensure_indexes()
-    names = await database["grading_job"].index_information()
-    assert "by_state_and_pool" not in names
-    assert names["by_pool"]["key"] == [("state", 1), ("pool", 1), ("queued_at", 1)]
 
 
 async def test_a_scaler_of_the_manifests_finds_its_number(client: Client) -> None:

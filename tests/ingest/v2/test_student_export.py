@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import stat
 import zipfile
 from datetime import timedelta
 from pathlib import Path
@@ -31,6 +32,9 @@ async def group(client: Client, store: Store, course: str) -> OldClass:
     await made.hand_in_old(*(HandIn(name, BEFORE_DUE, score=score, number=number) for name, number, score in scores))
     await made.hand_in(HandIn("ada", BEFORE_DUE + timedelta(hours=1), outcome=None, number=3))
     await made.publish()
+    entries = [{"student": "ada"}, {"student": "bob"}, {"student": "team", "members": ["yan", "zed"]}]
+    answer = await asked(client, course, "assignments/mp1/roster", "PUT", json={"students": entries})
+    assert answer.status_code == 200, answer.text
     for number, name in enumerate(("ada", "bob"), 1):
         order = ExtensionOrder(target=Target.STUDENT, name=name, add_days=1)
         assert await store.grades.extensions.add(
@@ -58,6 +62,7 @@ async def test_an_export_has_all_of_a_student_and_nothing_of_others(
     options = ["--server", str(client.http.base_url), "-c", course, "--token", token_of(course), "-o", str(target)]
     done = await asyncio.to_thread(CliRunner().invoke, app, ["student", "export", "ada", *options])
     assert done.exit_code == 0, done.output
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
 
     with zipfile.ZipFile(target) as archive:
         assert archive.testzip() is None
@@ -72,7 +77,10 @@ async def test_an_export_has_all_of_a_student_and_nothing_of_others(
         (token,) = lines(archive, "tokens")
         assert "digest" not in token
         assert {each["operation"] for each in lines(archive, "audit")} >= {"tokens_add_for_student", "students_export"}
-    assert not [name for name, text in texts.items() if '"bob"' in text or group.submission("bob") in text]
+    audit = [json.loads(line) for line in texts["audit.jsonl"].splitlines()]
+    rosters = [each["given"] for each in audit if each["object"].endswith("/roster")]
+    assert rosters == ['{"students":[{"student":"ada"}]}']
+    assert not [name for name, text in texts.items() if "bob" in text or group.submission("bob") in text]
     records = (await asked(client, course, "audit")).json()["items"]
     assert [each["operation"] for each in records].count("students_export") == 1
 

@@ -2,15 +2,14 @@
 
 from dataclasses import asdict
 
-from broadway.domain.retention import Pass, Policy, State
+from broadway.domain.retention import CourseRules, Pass, Policy, State
 from broadway.messages.resources.retention import PassView, RetentionView
 
-_OF_COURSES = ("works", "logs", "regrades", "deliveries", "tokens")
 _OF_DEPLOYMENT = ("tokens", "dead_letters", "graders")
 
 
 def retention_view(state: State, policy: Policy) -> RetentionView:
-    names = _OF_COURSES if state.course else _OF_DEPLOYMENT
+    names = CourseRules.model_fields if state.course else _OF_DEPLOYMENT
     own = state.rules.model_dump() if state.course else {}
     return RetentionView(
         own=own,
