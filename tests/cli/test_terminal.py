@@ -1,5 +1,6 @@
 """The output of commands: on terminals of any width, in any encoding, into closed and full files."""
 
+import json
 import os
 import pty
 import re
@@ -7,11 +8,15 @@ import struct
 import subprocess
 import sys
 import termios
+from collections.abc import Iterator
 from fcntl import ioctl
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from broadway.cli import terminal
 from broadway.cli.app import app
@@ -84,6 +89,161 @@ def test_no_output_controls_the_terminal(body: str) -> None:
     assert "\x07" not in shown
     assert "\u202e" not in shown
     assert "52;c;cm0=" in shown
+
+
+@pytest.mark.parametrize("columns", [20, 80])
+def test_names_of_wide_characters_are_whole(columns: int) -> None:
+    name = "\u5c71\u7530\u592a\u90ce" * 6
+    body = f"terminal.table(['student', 'why'], [[{name!r}, 'because ' * 20]], whole=['student'])"
+
+    assert name in on_a_terminal(body, columns=columns)
+
+
+def test_a_table_that_is_piped_has_a_line_for_each_row() -> None:
+    done = run(f"terminal.table(['a', 'b'], [[{TRICK!r}, 'x\\ty']])")
+
+    assert done.stdout.decode().splitlines() == ["a\tb", "\\x1b]52;c;cm0=\\x07 line\\nother\\u202e\tx\\ty"]
+
+
+def test_the_output_of_a_job_is_unchanged_where_it_is_piped() -> None:
+    assert run(f"terminal.show_output({TRICK!r}, '')").stdout.decode() == TRICK
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii:strict"])
+def test_characters_that_the_encoding_lacks_are_escaped(encoding: str) -> None:
+    done = run("terminal.line('Zoë 日'); terminal.table(['a'], [['日']])", encoding=encoding)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\\u65e5" in done.stdout
+
+
+@pytest.mark.parametrize("body", ["terminal.line('x')", "terminal.document({})", "terminal.table(['a'], [])"])
+def test_a_reader_that_has_gone_ends_the_command_without_words(body: str) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = run(body, out=theirs)
+    os.close(theirs)
+
+    assert (done.returncode, done.stderr) == (terminal.CLOSED, b"")
+
+
+def test_output_that_is_full_is_reported() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = run("terminal.line('x')", out=full.fileno())
+
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith("broadway: the output cannot be written: No space left on device; ")
+
+
+def test_output_that_is_closed_is_reported() -> None:
+    command = f"exec {sys.executable} -m broadway --version >&-"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, check=False)
+
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith("broadway: the output cannot be written: it is closed; ")
+
+
+def test_json_is_ascii() -> None:
+    text = {"name": "Zoë\u202e\x9b"}
+    shown = run(f"terminal.document({text!r})").stdout
+
+    assert shown.isascii()
+    assert json.loads(shown) == text
+
+
+CANCEL = "__import__('broadway.cli.app').cli.app.app(['run', 'cancel', 'r1', '-c', 'c', '--token', 't', *{rest!r}])"
+UNREACHABLE = ["--server", "http://127.0.0.1:9"]  # an order that is carried out ends here
+
+
+@pytest.mark.parametrize("typed", ["n\n", "\n", "maybe\n"])
+def test_a_destructive_command_asks_on_a_terminal(typed: str) -> None:
+    shown = on_a_terminal(CANCEL.format(rest=UNREACHABLE), typed=typed, code=1)
+
+    assert "Cancel run r1? This cannot be undone. [y/N]" in shown
+    assert "nothing is changed" in shown
+    assert "no server" not in shown
+
+
+@pytest.mark.parametrize(("rest", "typed"), [([], "y\n"), ([], "Yes\n"), (["--yes"], "")])
+def test_a_confirmed_command_is_carried_out(rest: list[str], typed: str) -> None:
+    shown = on_a_terminal(CANCEL.format(rest=[*UNREACHABLE, *rest]), typed=typed, code=1)
+
+    assert "no server at http://127.0.0.1:9" in shown
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "cancel", "r1", "-c", "c"],
+        ["job", "cancel", "j1", "-c", "c"],
+        ["hook", "delete", "git", "-c", "c"],
+        ["grader", "revoke", "g1"],
+        ["dead", "discard", "d1"],
+        ["dead", "discard", "--all"],
+    ],
+)
+def test_where_no_person_can_be_asked_a_destructive_command_needs_yes(command: list[str]) -> None:
+    access = ["--server", "http://127.0.0.1:9", "--token", "t"]
+    refused, sent = (CliRunner().invoke(app, [*command, *access, *more]) for more in ([], ["--yes"]))
+
+    assert (refused.exit_code, "say --yes" in refused.stderr) == (2, True)
+    assert (sent.exit_code, "no server at http://127.0.0.1:9" in sent.stderr) == (1, True)
+
+
+def test_only_one_module_writes_to_terminals() -> None:
+    package = Path(terminal.__file__).parent
+    writing = re.compile(r"\bprint\(|\bsys\.(__)?std(out|err|in)\b|\becho\(|\brich\b|\.secho\(|\binput\(|getpass")
+    found = [
+        f"{file.name}:{number}: {line.strip()}"
+        for file in sorted(package.glob("*.py"))
+        if file.name != "terminal.py"
+        for number, line in enumerate(file.read_text().splitlines(), start=1)
+        if writing.search(line)
+    ]
+
+    assert found == [], "use broadway.cli.terminal, which escapes the texts of others"
+
+
+LOGGING = """
+import structlog
+from broadway.service import configure_logging
+from broadway.settings.sections import LogSettings
+configure_logging(LogSettings(dir=""), service="x")
+log = structlog.get_logger("x")
+log.warning("job\\x1b]0;a\\x07", reason="r\\x1b]0;b\\x07")
+try:
+    raise ValueError("e\\x1b]0;c\\x07")
+except ValueError:
+    log.exception("failed")
+__import__("logging").getLogger("library").warning("%s", "l\\x1b]0;d\\x07")
+"""
+
+
+def test_log_lines_on_a_terminal_show_control_characters() -> None:
+    shown = on_a_terminal(f"exec({LOGGING!r})")
+
+    assert "\x1b]" not in shown
+    for each in "abcd":
+        assert f"\\x1b]0;{each}\\x07" in shown
+
+
+def options(command: Any, path: str = "broadway") -> Iterator[tuple[str, Any]]:
+    """Yield every option of a command and of the commands below it."""
+    for parameter in command.params:
+        yield f"{path} {parameter.opts[0]}", parameter
+    for name, below in getattr(command, "commands", {}).items():
+        yield from options(below, f"{path} {name}")
+
+
+def test_every_token_of_a_command_is_checked_when_it_is_read() -> None:
+    found = {name: option for name, option in options(get_command(app)) if name.endswith(("token", "-url"))}
+
+    assert {"broadway run show --token", "broadway grader list --token", "broadway up --token"} <= found.keys()
+    for name, option in found.items():
+        with pytest.raises(typer.BadParameter) as refused:
+            option.process_value(typer.Context(get_command(app)), "hush-hush\r")
+        assert "carriage return" in str(refused.value), f"{name}: give it the callback `header_secret`"
+        assert "hush" not in str(refused.value)
 
 
 def test_the_help_names_arguments_in_capitals_and_explains_them() -> None:
