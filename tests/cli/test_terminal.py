@@ -246,15 +246,6 @@ def test_every_token_of_a_command_is_checked_when_it_is_read() -> None:
         assert "hush" not in str(refused.value)
 
 
-@pytest.mark.parametrize("columns", [20, 80])
-def test_an_address_is_one_word_however_long_it_is(columns: int) -> None:
-    address = f"http://127.0.0.1:1470/s/bwl_{'x' * 50}"
-    program = f"terminal.fields([('API', {address!r}), ('', {address + ' signs in'!r})])"
-
-    assert run(program).stdout.decode() == f"API  {address}\n     {address} signs in\n"
-    assert f"{address} signs in" in on_a_terminal(program, columns=columns)
-
-
 def test_the_help_names_arguments_in_capitals_and_explains_them() -> None:
     arguments = {
         name: each for name, each in options(get_command(app)) if each.param_type_name == "argument" and not each.hidden
