@@ -55,6 +55,7 @@ async def play(system: System) -> None:
     await system.ask("POST", "graders/host2/slots", {"slots": 3}, status=202)
     await system.find("worker_node", _id="host2", slots=3)
     await remove_what_is_old(system)
+    await delete_a_student(system)
     await grades.end(system)
 
 
@@ -162,6 +163,13 @@ async def remove_what_is_old(system: System) -> None:
     names = databases(system.place)
     async with Store.connect(system.place.mongodb_dsn, primary=names["primary"], logs=names["logs"]) as store:
         assert await store.removals.remove_submissions(COURSE, "files", [made["_id"]], datetime.now(UTC)) == 1
+
+
+async def delete_a_student(system: System) -> None:
+    """Hand in for a student whose data are then deleted."""
+    await system.hand_in(COURSE, "files", "eve", {"src/main.c": b"int main(void) {}"})
+    await system.ask("POST", f"courses/{COURSE}/students/eve/deletion", {"reason": "asked for"}, status=202)
+    await system.find("student_deletion", course=COURSE, ended_at={"$exists": True})
 
 
 async def follow_a_log(system: System, engine: FakeContainers) -> None:
