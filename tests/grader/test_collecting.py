@@ -33,6 +33,9 @@ class Leaving(FakeContainers):
     lines: Sequence[tuple[int, str]] = ()
     started: list[Labels] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        super().__init__()
+
     async def run(
         self, stage: Stage, *, mounts: Sequence[Mount], labels: Labels, upcoming: Upcoming | None = None
     ) -> StageRun:

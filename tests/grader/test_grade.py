@@ -43,6 +43,9 @@ class Acting(FakeContainers):
     prepared: list[Upcoming] = field(default_factory=list)
     dismissed: list[Upcoming] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        super().__init__()
+
     async def run(
         self, stage: Stage, *, mounts: Sequence[Mount], labels: Labels, upcoming: Upcoming | None = None
     ) -> StageRun:
@@ -432,6 +435,9 @@ class Denying(FakeContainers):
     truth: str = ""
     started: list[Labels] = field(default_factory=list)
     trials: list[Stage] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
 
     async def run(
         self, stage: Stage, *, mounts: Sequence[Mount], labels: Labels, upcoming: Upcoming | None = None

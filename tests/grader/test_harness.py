@@ -41,6 +41,9 @@ class Acting(FakeContainers):
     announced: list[int] = field(default_factory=list)
     started: list[Labels] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        super().__init__()
+
     async def run(
         self, stage: Stage, *, mounts: Sequence[Mount], labels: Labels, upcoming: Upcoming | None = None
     ) -> StageRun:

@@ -17,7 +17,7 @@ async def test_an_assignment_shows_its_stages_and_starts_a_run(world: World, sta
     base = f"/ui/c/{world.course}/a/mp1"
     page = await staff.text(base)
     assert "2 entries in the roster" in page
-    assert "broadway roster links mp1" in page
+    assert f'href="{base}/roster#students"' in page
     assert "There is no due time." in page
     assert "<code>exit 0</code>" in page
     assert f'href="/ui/c/{world.course}/r/{world.run}"' in page
