@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,6 +27,7 @@ from broadway.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from broadway.client import Client, Operator
     from broadway.messages.resources.retention import PassView, RetentionView
 
 POLL = 0.5  # seconds
@@ -94,23 +96,25 @@ def run(
     """Apply the rules now, and wait for the end. With --dry-run, count what would be removed."""
     if not dry_run:
         confirm("remove what is older than the rules say", yes=yes)
-    if deployment:
-        with operator(server or LOCAL, operators_token() or token) as api:
-            ordered = api.run_retention(dry_run=dry_run)
-    else:
-        with client(server, course, token, or_operator=True) as staff:
-            ordered = staff.run_retention(dry_run=dry_run)
+    with _api(server, course, token, deployment=deployment) as api:
+        ordered = api.run_retention(dry_run=dry_run)
     _show_pass(
         _ended(ordered.id, lambda: _read(server, course, token, deployment=deployment), timeout), as_json=as_json
     )
 
 
 def _read(server: str | None, course: str | None, token: str | None, *, deployment: bool) -> "RetentionView":
+    with _api(server, course, token, deployment=deployment) as api:
+        return api.retention()
+
+
+def _api(
+    server: str | None, course: str | None, token: str | None, *, deployment: bool
+) -> AbstractContextManager["Client | Operator"]:
+    """Connect as an operator for the deployment, else for a course."""
     if deployment:
-        with operator(server or LOCAL, operators_token() or token) as api:
-            return api.retention()
-    with client(server, course, token, or_operator=True) as staff:
-        return staff.retention()
+        return operator(server or LOCAL, operators_token() or token)
+    return client(server, course, token, or_operator=True)
 
 
 def _rule(text: str) -> tuple[str, int | str | None]:

@@ -102,3 +102,8 @@ def _images(results: Sequence[dict[str, Any]]) -> tuple[str, ...]:
 def key_of(job_id: str, generation: int) -> str:
     """Return the key of the outcome of a job's generation."""
     return f"{job_id}:{generation}"
+
+
+def keys_of(job_id: str, generation: int) -> list[str]:
+    """Return the keys of the outcomes of a job's generations, up to one."""
+    return [key_of(job_id, each) for each in range(1, generation + 1)]

@@ -74,10 +74,8 @@ def of_backlog(job: Job, handed_over: datetime) -> list[Span]:
     if job.traceparent is None:
         return []
     trace_id, _ = ids_of(job.traceparent)
-    span_id, start = (
-        _derived("backlog", job.id, str(job.round), str(job.starts)),
-        max(job.queued_at, job.not_before or job.queued_at),
-    )
+    span_id = _derived("backlog", job.id, str(job.round), str(job.starts))
+    start = max(job.queued_at, job.not_before or job.queued_at)
     parent = _job_id(job) if job.starts else _wait_id(job)
     return [Span(trace_id, span_id, parent, "backlog", start, max(start, handed_over), {"broadway.pool": job.pool})]
 

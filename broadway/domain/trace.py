@@ -49,4 +49,4 @@ def log_ids(traceparent: str | None, **ids: str) -> dict[str, str]:
 
 def trace_id(traceparent: str | None) -> str | None:
     """Return the trace id of an accepted `traceparent`."""
-    return traceparent.split("-")[1] if traceparent else None
+    return ids_of(traceparent)[0] if traceparent else None

@@ -243,7 +243,7 @@ def _reductions(event: Event) -> Iterator[Callable[[str], Event]]:
 def _trace(finished: Sequence[JobFinished], moved: Mapping[str, Moved]) -> None:
     """Export the spans of stages and of the jobs that they have ended."""
     for event in finished:
-        if _is_new(event, moved) or (event.job_id in moved and moved[event.job_id].changed):
+        if event.job_id in moved and moved[event.job_id].changed:
             results = [StageResult.read(entry) for entry in event.results]
             tracing.export(of_stages(event.traceparent, event.execution_id, results))
     for job_id in {event.job_id for event in finished} & moved.keys():

@@ -13,10 +13,11 @@ from typing import Any, Self
 from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway.domain.job import Phase
+from broadway.domain.parts import in_parts
 from broadway.domain.results_of_work import Among
 from broadway.domain.retention import NOTED_DAYS, OldJob, OldRun, Removed
 from broadway.domain.run import RunState
-from broadway.domain.settlement import key_of
+from broadway.domain.settlement import keys_of
 from broadway.domain.submission import UPLOADS, VARIABLE
 from broadway.domain.webhook import delivery_key
 from broadway.mongo.collection import IDS, Document, Documents, insert_each, object_id, object_ids
@@ -118,10 +119,10 @@ class Removals:
             "type": 1,
         }
         found: dict[str, list[OldJob]] = {}
-        for start in range(0, len(runs), IDS):
-            query = {"grading_run_id": {"$in": list(runs[start : start + IDS])}}
+        for some in in_parts(runs, IDS):
+            query = {"grading_run_id": {"$in": list(some)}}
             documents = await self.jobs.find(query, fields)
-            keys = [key for each in documents for key in _keys(str(each["_id"]), each.get("generation", 1))]
+            keys = [key for each in documents for key in keys_of(str(each["_id"]), each.get("generation", 1))]
             outcomes = await self.outcomes.find_by_ids(
                 keys, {"grading_job_id": 1, "execution_id": 1, "attempts.execution_id": 1}
             )
@@ -174,8 +175,8 @@ class Removals:
         await reach(Point.RETENTION_JOBS_REMOVED)
         await _delete(self.outcomes, "_id", keys)
         await _delete(self.logs, "grading_job_id", jobs)
-        for start in range(0, len(executions), IDS):
-            await self.reports.remove_of(executions[start : start + IDS])
+        for some in in_parts(executions, IDS):
+            await self.reports.remove_of(some)
         await _delete(self.artifacts, "job", jobs)
         await _delete(self.students, "_id", [chunk for each in gone for chunk in each["chunks"]])
         await self.notes.update_many({"_id": {"$in": [each["_id"] for each in gone]}}, {"$unset": _TO_DO})
@@ -195,32 +196,33 @@ class Removals:
 
     async def remove_logs(self, jobs: Sequence[OldJob], now: datetime) -> int:
         """Remove the logs of jobs, at most ``IDS``; return the number of the removed ones."""
-        keys = [key for job in jobs for key in _keys(job.id, job.generation)]
+        keys = [key for job in jobs for key in keys_of(job.id, job.generation)]
         removed = 0
-        for start in range(0, len(keys), IDS):
-            query = {"_id": {"$in": keys[start : start + IDS]}, "stdout": {"$exists": True}}
+        for some in in_parts(keys, IDS):
+            query = {"_id": {"$in": list(some)}, "stdout": {"$exists": True}}
             change: Document = {"$unset": _LOG, "$set": {"log_removed_at": now}}
             removed += (await self.outcomes.update_many(query, change)).modified_count
         ids = [job.id for job in jobs]
         apart = await self.logs.find({"grading_job_id": {"$in": ids}}, {"grading_job_id": 1})
         if apart:
             having = {each["grading_job_id"] for each in apart}
-            marked = [key for job in jobs if job.id in having for key in _keys(job.id, job.generation)]
+            marked = [key for job in jobs if job.id in having for key in keys_of(job.id, job.generation)]
             await self.outcomes.update_many({"_id": {"$in": marked}}, {"$set": {"log_removed_at": now}})
         return removed + await _delete(self.logs, "grading_job_id", ids)
 
     async def count_logs(self, jobs: Sequence[OldJob]) -> int:
         """Return the number of logs that jobs have, at most ``IDS`` jobs."""
-        keys = [key for job in jobs for key in _keys(job.id, job.generation)]
+        keys = [key for job in jobs for key in keys_of(job.id, job.generation)]
         query = {"stdout": {"$exists": True}}
-        parts = [keys[start : start + IDS] for start in range(0, len(keys), IDS)]
-        kept = [await self.outcomes.find({"_id": {"$in": some}, **query}, {"_id": 1}) for some in parts]
+        kept = [
+            await self.outcomes.find({"_id": {"$in": list(some)}, **query}, {"_id": 1}) for some in in_parts(keys, IDS)
+        ]
         apart = await self.logs.find({"grading_job_id": {"$in": [job.id for job in jobs]}}, {"_id": 1})
         return sum(map(len, kept)) + len(apart)
 
     async def log_removed_at(self, job_id: str, generation: int) -> datetime | None:
         """Return the time at which the log of a job was removed, or None."""
-        found = await self.outcomes.find_by_ids(_keys(job_id, generation), {"log_removed_at": 1})
+        found = await self.outcomes.find_by_ids(keys_of(job_id, generation), {"log_removed_at": 1})
         return max((each["log_removed_at"] for each in found if each.get("log_removed_at")), default=None)
 
     async def received(self, course: str, assignment: str, cuts: Sequence[str] = ()) -> dict[str, tuple[str, datetime]]:
@@ -251,12 +253,8 @@ class Removals:
 
 async def _delete(documents: Documents, name: str, values: Sequence[Any]) -> int:
     """Remove documents by the values of a field, some at a time."""
-    parts = [list(values[start : start + IDS]) for start in range(0, len(values), IDS)]
-    return sum([(await documents.delete_many({name: {"$in": part}})).deleted_count for part in parts])
-
-
-def _keys(job: str, generation: int) -> list[str]:
-    return [key_of(job, each) for each in range(1, generation + 1)]
+    parts = in_parts(values, IDS)
+    return sum([(await documents.delete_many({name: {"$in": list(part)}})).deleted_count for part in parts])
 
 
 def _is_over(run: Document, before: datetime) -> bool:
@@ -288,7 +286,7 @@ def _note_of_run(course: str, run: OldRun, chunks: Sequence[str], now: datetime)
         "at": now,
         "jobs": [job.id for job in run.jobs],
         "is_open": True,
-        "keys": [key for job in run.jobs for key in _keys(job.id, job.generation)],
+        "keys": [key for job in run.jobs for key in keys_of(job.id, job.generation)],
         "executions": sorted({each for job in run.jobs for each in job.executions}),
         "chunks": list(chunks),
     }

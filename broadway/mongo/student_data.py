@@ -17,6 +17,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway.domain.grade_book import BookEntry
 from broadway.domain.job import JobState
+from broadway.domain.parts import in_parts
+from broadway.domain.settlement import keys_of
 from broadway.domain.student_data import Record, is_below, mentions, own_part
 from broadway.mongo.collection import IDS, Document, Documents, object_id, object_ids
 from broadway.mongo.grade_books import GradeBooks
@@ -100,12 +102,12 @@ class StudentData:
 
     async def _of_jobs(self, jobs: Sequence[str]) -> AsyncIterator[Record]:
         """Yield jobs with their outcomes, logs, reports, artifacts and runs; runs without other students' variables."""
-        for start in range(0, len(jobs), IDS):
-            some = list(jobs[start : start + IDS])
+        for part in in_parts(jobs, IDS):
+            some = list(part)
             found = await Documents(self.main["grading_job"]).find({"_id": {"$in": object_ids(some)}})
             for each in found:
                 yield _record("jobs", each)
-            keys = [f"{each['_id']}:{number}" for each in found for number in range(1, each.get("generation", 1) + 1)]
+            keys = [key for each in found for key in keys_of(str(each["_id"]), each.get("generation", 1))]
             for each in await Documents(self.main["job_outcome"]).find_by_ids(keys):
                 yield _record("outcomes", each)
             for each in await Documents(self.logs["job_log"]).find({"grading_job_id": {"$in": some}}):

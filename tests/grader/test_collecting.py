@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,9 @@ class Leaving(FakeContainers):
 
     act: Act
     lines: Sequence[tuple[int, str]] = ()
-    started: list[Labels] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
 
     def __post_init__(self) -> None:
         super().__init__()

@@ -38,7 +38,6 @@ class Acting(FakeContainers):
 
     acts: list[Act] = field(default_factory=list)
     seen: list[list[Mount]] = field(default_factory=list)
-    started: list[Labels] = field(default_factory=list)
 
     prepared: list[Upcoming] = field(default_factory=list)
     dismissed: list[Upcoming] = field(default_factory=list)
@@ -433,7 +432,6 @@ class Denying(FakeContainers):
     """Stages whose output says that the image has no program; ``truth`` is what the container says without a job."""
 
     truth: str = ""
-    started: list[Labels] = field(default_factory=list)
     trials: list[Stage] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -39,7 +39,9 @@ class Acting(FakeContainers):
     acts: Sequence[Act]
     seen: list[list[str]] = field(default_factory=list)
     announced: list[int] = field(default_factory=list)
-    started: list[Labels] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
 
     def __post_init__(self) -> None:
         super().__init__()

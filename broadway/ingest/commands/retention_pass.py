@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import Protocol
 
+from broadway.domain.parts import in_parts
 from broadway.domain.regrade import Part, Regrade
 from broadway.domain.retention import Chosen, Kind, OldJob, OldRun, Policy, Referred, cutoff, together
 from broadway.lifecycle.retention import OldRuns
@@ -19,7 +20,6 @@ BUSY = "people decide about its grades all the time"
 MANY = 500  # ids at a time of small documents
 UNUSED_FOR = timedelta(days=1)  # before the bytes of results files are removed
 
-Item = TypeVar("Item")
 Turn = Callable[[], Awaitable[None]]
 
 
@@ -234,7 +234,7 @@ class CoursePass:
             await self.turn()
             if not self.is_dry and not await self.old.works.is_current(self.course, assignment, chosen):
                 return False
-            for some in _batches(works):
+            for some in in_parts(works, BATCH):
                 await self._uploads(assignment, some)
             await self._runs(runs)
         return True
@@ -249,7 +249,7 @@ class CoursePass:
         self._count(Kind.SUBMISSIONS, number)
 
     async def _runs(self, runs: Sequence[OldRun]) -> None:
-        for some in _batches(runs):
+        for some in in_parts(runs, BATCH):
             await self.turn()
             gone = some if self.is_dry else await self.old.removals.remove_runs(self.course, some, self.now)
             self._count(Kind.RUNS, len(gone))
@@ -275,7 +275,7 @@ class CoursePass:
 
     async def _logs_of(self, runs: Iterable[OldRun], referred: Referred) -> None:
         jobs = [job for run in runs for job in run.jobs if not referred.has_job(job)]
-        for some in _batches(jobs):
+        for some in in_parts(jobs, BATCH):
             await self.turn()
             removals = self.old.removals
             number = removals.count_logs(some) if self.is_dry else removals.remove_logs(some, self.now)
@@ -291,7 +291,7 @@ class CoursePass:
             self._count(Kind.DELIVERIES, len(gone) if self.is_dry else await self.old.deliveries.remove(gone))
 
     async def _tokens(self, before: datetime) -> None:
-        for some in _batches(await self.old.tokens.ended(self.course, before)):
+        for some in in_parts(await self.old.tokens.ended(self.course, before), BATCH):
             await self.turn()
             self._count(Kind.TOKENS, len(some) if self.is_dry else await self.old.tokens.remove(some))
 
@@ -320,7 +320,3 @@ def _grouped(chosen: Chosen) -> Iterator[tuple[Sequence[str], Sequence[OldRun]]]
             works, runs = [], []
     if works or runs:
         yield works, runs
-
-
-def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
