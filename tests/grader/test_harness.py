@@ -43,9 +43,6 @@ class Acting(FakeContainers):
     def __post_init__(self) -> None:
         super().__init__()
 
-    def __post_init__(self) -> None:
-        super().__init__()
-
     async def run(
         self, stage: Stage, *, mounts: Sequence[Mount], labels: Labels, upcoming: Upcoming | None = None
     ) -> StageRun:

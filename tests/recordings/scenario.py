@@ -62,7 +62,7 @@ async def play(system: System) -> None:
 async def submit_while_the_queue_is_gone(system: System) -> str:
     """Submit a run whose job is unroutable: the reconciler publishes it from the outbox some seconds later."""
     course, key = "cs374", "course.cs374.interactive"
-    await until(lambda: system.capture.has_consumer(f"broadway.{key}"))
+    await until(lambda: system.capture.has_consumers(f"broadway.{key}"))
     await system.client.register(course, "mp1", students=[stage("exit", "0")])
     await system.capture.disconnect(f"broadway.{key}", key)
     run_id = await system.client.submit(course, "mp1", students=1)
@@ -116,7 +116,8 @@ async def cancel(system: System) -> None:
     """Cancel a running job; then cancel its run, which has one job running, one dispatched, and one waiting."""
     capture = system.capture
     await system.client.register(COURSE, "long", students=[stage("sleep", "0.5")])
-    await system.over(await system.client.submit(COURSE, "long", students=1))  # the grader takes no early jobs now
+    await system.over(await system.client.submit(COURSE, "long", students=1))
+    await until(lambda: capture.has_consumers("broadway.ready.default"))  # the grader takes no early jobs now
     await system.client.register(COURSE, "hang", students=HANG)
     run_id = await system.client.submit(COURSE, "hang", students=4)
     first = await system.runs(run_id)
