@@ -14,6 +14,7 @@ from broadway.domain.job import FaultPhase, Outcome
 from broadway.grader.ports import ContainerError, KilledFor, Labels, Mount, Owner, StageRun, Upcoming
 from broadway.grader.sandbox.output import OutputLog
 from broadway.grader.sandbox.programs import final_state
+from broadway.runtime.cancellation import end
 
 
 class FakeContainers:
@@ -76,6 +77,19 @@ class FakeContainers:
             self._lives.discard(life)
 
     async def _run(self, stage: Stage, mounts: Sequence[Mount], labels: Labels) -> StageRun:
+        output = OutputLog(head=64 * 1024, tail=192 * 1024, listener=labels.listener_of(stage))
+        begun, stop = datetime.now(UTC), asyncio.Event() if self.is_stuck or not labels.stop else labels.stop
+        stopped = asyncio.create_task(stop.wait())
+        running = asyncio.create_task(self._run_to_its_end(stage, mounts, output))
+        try:
+            await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                return running.result()
+        finally:
+            await end(running, stopped)
+        return _killed(begun, output)
+
+    async def _run_to_its_end(self, stage: Stage, mounts: Sequence[Mount], output: OutputLog) -> StageRun:
         stage = stage if self.allow_network else stage.model_copy(update={"networking": False})
         verb, *arguments = stage.entrypoint or ["exit", "0"]
         directory = next((mount.source for mount in mounts if mount.target == "/job"), Path())
@@ -88,9 +102,12 @@ class FakeContainers:
         try:
             async with asyncio.timeout(stage.timeout):
                 if verb == "pipe":
-                    return await _writing(self._piped(), stage, labels)
+                    return await _writing(self._piped(), output)
                 if verb == "talk":
-                    return await _writing(_talk(int(arguments[0])), stage, labels)
+                    return await _writing(_talk(int(arguments[0])), output)
+                if verb == "print-and-hang":
+                    output.feed(1, f"{' '.join(arguments)}\n".encode(), time.time_ns())
+                    await asyncio.sleep(float("inf"))
                 if verb in ("sleep", "hang"):
                     await asyncio.sleep(float(arguments[0]) if arguments else float("inf"))
                 ending = _ending(verb, arguments, stage, directory)
@@ -121,9 +138,16 @@ async def _talk(lines: int) -> AsyncIterator[str]:
         await asyncio.sleep(0.01)
 
 
-async def _writing(texts: AsyncIterator[str], stage: Stage, labels: Labels) -> StageRun:
+def _killed(begun: datetime, output: OutputLog) -> StageRun:
+    """Return the record of a stage that was stopped."""
+    (kept, streams), ended = output.kept(), datetime.now(UTC)
+    state = final_state(137, begun, ended, oom_killed=False)
+    return StageRun(137, KilledFor.CANCEL, False, begun, ended, kept, output.total, state, streams=streams)
+
+
+async def _writing(texts: AsyncIterator[str], output: OutputLog) -> StageRun:
     """Write texts as a container writes its output."""
-    begun, output = datetime.now(UTC), OutputLog(head=64 * 1024, tail=192 * 1024, listener=labels.listener_of(stage))
+    begun = datetime.now(UTC)
     async for text in texts:
         output.feed(1, text.encode(), time.time_ns())
     kept, streams = output.kept()

@@ -51,6 +51,11 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
     SUPERSEDED = "superseded"
 
+    @property
+    def is_order(self) -> bool:
+        """True for the outcomes that only the control plane gives a job."""
+        return self in (Outcome.CANCELLED, Outcome.SUPERSEDED)
+
 
 class FaultPhase(StrEnum):
     """The step in which the infrastructure failed."""
@@ -236,9 +241,9 @@ class Job:
 
         The outcome of an execution that its grader gave back is not valid, nor is that of another grader's execution.
         An execution whose start was not reported is valid while no other grader runs the job, or if it ``displaces``
-        that grader, which has lost the job. The backoff begins at ``now``, by the control plane's clock.
+        that grader, which has lost the job. The backoff begins at ``now``. A grader's cancellation changes nothing.
         """
-        if self.is_terminal or not self._admits(execution, displaces=displaces):
+        if self.is_terminal or execution.outcome.is_order or not self._admits(execution, displaces=displaces):
             return self
         job = replace(self, attempts=self._attempts_with(execution), started_at=self.started_at or execution.started_at)
         if execution.outcome is not Outcome.INFRASTRUCTURE_ERROR:

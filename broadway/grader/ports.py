@@ -1,5 +1,6 @@
 """The grader's port to a container engine: one protocol, and the values that it takes and returns."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -84,7 +85,8 @@ class Labels:
     ``boot_id`` is the identity of the grader's process; see ``process_identity.own_identity``. ``deployment`` is the id
     of the grader's deployment.
     ``user`` is the number of the user and the group of its job's untrusted stages. ``listener`` is the one for the
-    output of the job's stages, and no label.
+    output of the job's stages, and no label. Nor is ``stop``, which is set once the job's outcome is no
+    longer wanted: the container is then killed at once, as at a limit, so that its output is kept.
     """
 
     grader_id: str
@@ -95,6 +97,7 @@ class Labels:
     deployment: str = ""
     user: int = NOBODY
     listener: Listener | None = field(default=None, compare=False, repr=False)
+    stop: asyncio.Event | None = field(default=None, compare=False, repr=False)
 
     def listener_of(self, stage: Stage) -> Callable[[int, bytes, int], None] | None:
         """Return the listener for the output of the stage with these labels; None if its output is not kept."""
@@ -191,7 +194,8 @@ class Containers(Protocol):
     ) -> StageRun:
         """Run one stage to its end in a fresh container with the given mounts; the container is removed soon after.
 
-        Cancelling the call kills and removes the container before the cancellation propagates.
+        Cancelling the call kills and removes the container before the cancellation propagates. Setting ``labels.stop``
+        kills it, too, but the call returns its record, with the output so far.
 
         Args:
             stage: The stage to run.

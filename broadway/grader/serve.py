@@ -107,8 +107,9 @@ async def serve(settings: GraderSettings, membership: Membership, *, containers:
             logs = LogPublisher(name, rabbit, reports)
             async with contextlib.aclosing(reports), contextlib.aclosing(logs):
                 worker = Worker(runner, availability, reports, spool, files=files.get(name), logs=logs)
-                parts = broker.Parts(worker, rabbit, health, orphans)
-                await broker.serve(settings, membership, parts, stop=stop)
+                async with contextlib.aclosing(worker):
+                    parts = broker.Parts(worker, rabbit, health, orphans)
+                    await broker.serve(settings, membership, parts, stop=stop)
 
 
 def _work_directory(settings: GraderSettings, membership: Membership) -> WorkDirectory:

@@ -268,7 +268,7 @@ def _note_outcome(job: Job) -> None:
 
 def _count_outcomes(events: Sequence[JobEvent], moved: Mapping[str, Moved]) -> None:
     for event in events:
-        if not isinstance(event, JobFinished) or _is_contested(event, moved):
+        if not isinstance(event, JobFinished) or event.outcome.is_order or _is_contested(event, moved):
             continue
         if refusal := _refusal(event, moved.get(event.job_id)):
             metrics.OUTCOMES_REFUSED.labels(refusal).inc()
@@ -328,6 +328,7 @@ def _is_new(event: JobStarted | JobFinished, moved: Mapping[str, Moved]) -> bool
 
 def _facts(events: Sequence[JobEvent], moved: dict[str, Moved]) -> list[Fact]:
     """Return the messages to publish. A final outcome is published again each time that a grader reports one."""
+    events = [event for event in events if not (isinstance(event, JobFinished) and event.outcome.is_order)]
     unknown = {event.job_id for event in events} - moved.keys()
     if unknown:
         log.warning("events of unknown jobs", jobs=sorted(unknown))

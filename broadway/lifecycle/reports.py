@@ -41,7 +41,10 @@ async def record_reports(store: RecordedReports, reports: Sequence[StageReport])
 
 
 def without_reports(events: Sequence[Event]) -> tuple[list[Event], list[StageReport]]:
-    """Return events whose results have notes instead of reports, and the reports."""
+    """Return events whose results have notes instead of reports, and the reports.
+
+    The stages of a cancelled job are no result of the job: their reports are left out.
+    """
     reports: list[StageReport] = []
     return [_without(event, reports) if isinstance(event, JobFinished) else event for event in events], reports
 
@@ -74,6 +77,9 @@ def _scores(entry: dict[str, Any]) -> Scores | None:
 def _without(event: JobFinished, reports: list[StageReport]) -> JobFinished:
     if not any(REPORT in entry for entry in event.results):
         return event
+    if event.outcome.is_order:
+        results = [{key: part for key, part in entry.items() if key != REPORT} for entry in event.results]
+        return event.model_copy(update={"results": results})
     results = [_slim(event, stage, entry, reports) for stage, entry in enumerate(event.results)]
     return event.model_copy(update={"results": results})
 

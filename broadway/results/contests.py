@@ -115,7 +115,7 @@ def _is_contested(event: Event, moved: Moved) -> bool:
     """Return whether an event was not recorded because another grader runs its job."""
     job = moved.after
     return (
-        isinstance(event, JobStarted | JobFinished)
+        (isinstance(event, JobStarted) or (isinstance(event, JobFinished) and not event.outcome.is_order))
         and event.generation == job.generation
         and not job.knows(event.execution_id)
         and job.is_contested_by(event.grader_id)

@@ -76,8 +76,13 @@ def _moves(letter: DeadLetter) -> dict[str, Move]:
     return {
         event.job_id: _ending(letter, partial(_is_about, event))
         for event in parts_of(letter.about)
-        if isinstance(event, JobDispatched | JobFinished)
+        if isinstance(event, JobDispatched | JobFinished) and not _is_log_only(event)
     }
+
+
+def _is_log_only(event: JobDispatched | JobFinished) -> bool:
+    """Return whether an outcome only brings the output of a cancelled job."""
+    return isinstance(event, JobFinished) and event.outcome.is_order
 
 
 def _is_about(event: JobDispatched | JobFinished, job: Job) -> bool:

@@ -155,6 +155,26 @@ class Contract(ABC):
         with pytest.raises(asyncio.CancelledError):
             await task
 
+    async def test_stopped_while_it_runs(self, runtime: Containers, directory: Path, labels: Labels) -> None:
+        """The output so far is kept, with its streams, as at a limit."""
+        heard: list[tuple[int, int, bytes, int]] = []
+        stop, mounts = asyncio.Event(), [Mount("/job", directory, read_only=False)]
+        stoppable = replace(labels, stop=stop, listener=lambda *lines: heard.append(lines))
+        running = asyncio.create_task(
+            runtime.run(self.stage("print-and-hang", "so far"), mounts=mounts, labels=stoppable)
+        )
+        await until(lambda: heard)
+        stop.set()
+        result = await running
+        assert (result.exit_code, result.killed_for) == (137, KilledFor.CANCEL)
+        assert (texts(result), list(result.streams)) == (["so far"], [(1, 1)])
+
+    async def test_stopped_before_it_runs(self, runtime: Containers, labels: Labels) -> None:
+        stop = asyncio.Event()
+        stop.set()
+        result = await runtime.run(self.stage("hang"), mounts=[], labels=replace(labels, stop=stop))
+        assert result.killed_for is KilledFor.CANCEL
+
     @pytest.mark.parametrize(("networking", "found"), [(True, "eth0 lo"), (False, "lo")])
     async def test_a_stage_has_a_network_only_if_it_asks_for_one(
         self, run: Run, *, networking: bool, found: str
@@ -215,6 +235,7 @@ SHELL = {
     "write": 'echo "$2" > "/job/$1"',
     "read": 'cat "/job/$1"',
     "hang": "sleep 1000",
+    "print-and-hang": 'echo "$@"; sleep 1000',
     "flood": "yes",
     "interfaces": "echo $(ip -o addr | awk '{print $2}' | sort -u)",
     "fill": "while dd if=/dev/zero of=/large$i bs=1M count=16; do i=x$i; sleep 0.1; done 2>/dev/null; sleep 1000",

@@ -1,5 +1,6 @@
 """One stage's container: its live output, and the calls to the engine about it."""
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -89,6 +90,7 @@ class Container:
     output_limit: int
     disk_limit: float
     meter: Meter | None = None
+    stop: asyncio.Event = field(default_factory=asyncio.Event)  # see ``Labels``
     attachment: Attachment | None = None
     name_is_taken: bool = False
     killed: bool = False

@@ -255,6 +255,7 @@ class DockerContainers:
                 listener=labels.listener_of(stage),
             ),
             output_limit=self._limits.output,
+            stop=labels.stop or asyncio.Event(),
             disk_limit=math.inf if stage.untrusted else self._limits.disk,
         )
 
@@ -336,10 +337,10 @@ class DockerContainers:
         timeout: float,  # noqa: ASYNC109
         subject: str,
     ) -> KilledFor | None:
-        """Wait for a container's end, kill it at a limit, and return the limit that it exceeded."""
+        """Wait for a container's end, kill it if it must end, and return the reason, such as a limit."""
         follower = self._engine.begin(container.follow)
         follower.add_done_callback(lambda future: future.cancelled() or future.exception())  # marks an error as seen
-        reason = await wait_until_due(follower, disk, timeout)
+        reason = await wait_until_due(follower, disk, timeout, container.stop)
         killed = reason is not None and await self._step(container.kill, FaultPhase.WAIT, subject)
         await asyncio.wait({follower}, timeout=KILL_GRACE)
         if not follower.done():

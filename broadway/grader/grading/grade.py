@@ -1,10 +1,10 @@
 """Running one job: its stages one after another, and the outcome."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from prometheus_client import Histogram
@@ -26,7 +26,7 @@ from broadway.grader.grading.verdict import RESULTS, Verdict, judge, judge_all, 
 from broadway.grader.grading.workspace import Workspace, workspace
 from broadway.grader.ports import ContainerError, Containers, Labels, StageRun, Upcoming
 from broadway.runtime import metrics
-from broadway.runtime.cancellation import finish
+from broadway.runtime.cancellation import end, finish
 from broadway.runtime.crashpoints import Point, reach
 
 log = structlog.get_logger(__name__)
@@ -36,6 +36,7 @@ TRIAL_SECONDS = 10.0  # for an image's program that seems to be missing
 MAX_MISTAKES = 3  # in a reason
 MAX_DOCUMENTS = 4 * 1024 * 1024  # characters of all results files of a job, as stored
 
+T = TypeVar("T")
 
 Preparation = Callable[[Path], Awaitable[None]]
 
@@ -68,7 +69,9 @@ async def grade(
     preparation: Preparation | None = None,
     collection: Collection | None = None,
 ) -> Graded:
-    """Run a job's stages in order, in a workspace of their own, until one of them fails.
+    """Run a job's stages in order, in a workspace of their own, until one of them fails or ``labels.stop`` is set.
+
+    A job that is stopped is cancelled: its result has the output so far.
 
     Args:
         stages: The assignment's stages, with merged environments.
@@ -84,28 +87,17 @@ async def grade(
         validated = [_validated(stage) for stage in stages]
         async with workspace(directories, validated, user=labels.user) as space:
             await reach(Point.GRADE_DIRECTORY_MADE)
-            if preparation:
-                await preparation(space.job)
-                await reach(Point.GRADE_FILES_LAID_OUT)
-            await asyncio.to_thread(lay_out, validated, space)
-            with metrics.IMAGES_SECONDS.time():
-                pulls = await containers.ensure_images(list(dict.fromkeys(stage.image for stage in validated)))
-            await reach(Point.GRADE_IMAGES_READY)
-            await _run_all(validated, done, space, containers, labels, pulls, collection)
+            pulls = await _unless_stopped(labels, _prepare(validated, space, containers, preparation))
+            if pulls is not None:
+                await _run_all(validated, done, space, containers, labels, pulls, collection)
     except ContainerError as error:
-        return replace(fault(error, done), image=validated[len(done)].image if len(done) < len(validated) else "")
+        if not _is_stopped(labels):
+            return replace(fault(error, done), image=validated[len(done)].image if len(done) < len(validated) else "")
     except OSError as error:
-        reason = f"the job's directory could not be prepared: {error.strerror}"
-        return fault(ContainerError(reason, phase=FaultPhase.CREATE, retryable=True), done)
-    verdict = judge_all([each.verdict for each in done], stages=len(stages))
-    is_of_autograder = verdict.outcome is Outcome.INFRASTRUCTURE_ERROR
-    return Graded(
-        verdict.outcome,
-        verdict.reason,
-        [each.result for each in done],
-        "".join(each.output for each in done),
-        fault_phase=FaultPhase.COLLECT if is_of_autograder else None,
-    )
+        if not _is_stopped(labels):
+            reason = f"the job's directory could not be prepared: {error.strerror}"
+            return fault(ContainerError(reason, phase=FaultPhase.CREATE, retryable=True), done)
+    return _graded(done, stages=len(stages))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +109,47 @@ class _Done:
     output: str = ""
 
 
+def _graded(done: Sequence[_Done], *, stages: int) -> Graded:
+    verdict = judge_all([each.verdict for each in done], stages=stages)
+    is_of_autograder = verdict.outcome is Outcome.INFRASTRUCTURE_ERROR
+    return Graded(
+        verdict.outcome,
+        verdict.reason,
+        [each.result for each in done],
+        "".join(each.output for each in done),
+        fault_phase=FaultPhase.COLLECT if is_of_autograder else None,
+    )
+
+
+def _is_stopped(labels: Labels) -> bool:
+    return labels.stop is not None and labels.stop.is_set()
+
+
+async def _unless_stopped(labels: Labels, work: Coroutine[Any, Any, T]) -> T | None:
+    """Return the result of work, or None if the job is stopped first; the work has ended then."""
+    stop = labels.stop or asyncio.Event()
+    working, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        await end(working, stopped)
+
+
+async def _prepare(
+    stages: Sequence[Stage], space: Workspace, containers: Containers, preparation: Preparation | None
+) -> Mapping[str, float]:
+    """Prepare a job's directory and images; return the seconds that each pull took, by image."""
+    if preparation:
+        await preparation(space.job)
+        await reach(Point.GRADE_FILES_LAID_OUT)
+    await finish(asyncio.to_thread(lay_out, stages, space))
+    with metrics.IMAGES_SECONDS.time():
+        pulls = await containers.ensure_images(list(dict.fromkeys(stage.image for stage in stages)))
+    await reach(Point.GRADE_IMAGES_READY)
+    return pulls
+
+
 async def _run_all(
     stages: Sequence[Stage],
     done: list[_Done],
@@ -126,7 +159,7 @@ async def _run_all(
     pulls: Mapping[str, float],
     collection: Collection | None,
 ) -> None:
-    """Run stages in order until one fails, and append each finished stage to ``done``."""
+    """Run stages in order until one fails or the job is stopped, and append each finished stage to ``done``."""
     for index, stage in enumerate(stages):
         upcoming = _upcoming(stages[index + 1 :], space, replace(labels, stage=index + 1))
         try:
@@ -138,7 +171,8 @@ async def _run_all(
                 await collection.take(space, stage, index)
             await reach(Point.GRADE_STAGE_ENDED)
         finally:
-            goes_on = len(done) > index and done[-1].verdict.outcome is Outcome.SUCCEEDED
+            is_good = len(done) > index and done[-1].verdict.outcome is Outcome.SUCCEEDED
+            goes_on = is_good and not _is_stopped(labels)
             if upcoming and not goes_on:
                 await finish(containers.dismiss(upcoming))
         if not goes_on:
@@ -201,6 +235,8 @@ async def _read_files(run: StageRun, stage: Stage, space: Workspace, remaining: 
         OSError: The files cannot be read.
     """
     verdict, setting = judge(run), stage.results_setting
+    if verdict.outcome is Outcome.CANCELLED:
+        return _Read(verdict)
     if isinstance(setting, ResultsSetting):
         reported = await asyncio.to_thread(collect, run, setting, space, remaining)
         return _Read(judge_report(run, reported), reported=reported)
@@ -237,7 +273,7 @@ async def _check_image(stage: Stage, suspicion: str, containers: Containers, lab
     env = {name: value for name, value in stage.env.items() if name == "PATH"}
     alone = {"entrypoint": stage.entrypoint[:1], "env": env, "networking": False, "timeout": TRIAL_SECONDS}
     trial = stage.model_copy(update={**alone, "logs": False, "read": [], "write": [], "privileged": False})
-    own = replace(labels, execution_id=f"{labels.execution_id}-trial")
+    own = replace(labels, execution_id=f"{labels.execution_id}-trial", stop=None)
     tried = await containers.run(trial, mounts=[], labels=own)
     if tried.suspicion == suspicion:
         reason = f"image {stage.image}, entrypoint {stage.entrypoint}"[:400] + f": {suspicion}"

@@ -29,10 +29,12 @@ class Verdict:
 def judge(run: StageRun) -> Verdict:
     """Return one stage's verdict.
 
-    Causes are checked in this order: time, memory, output or disk, start, signal, exit code. A stage with exit code 0
-    has succeeded, even if one of its processes ran out of memory: a harness may survive the student's program and
-    report its result. The reason mentions it nevertheless.
+    Causes are checked in this order: cancellation, time, memory, output or disk, start, signal, exit code. A stage with
+    exit code 0 has succeeded, even if one of its processes ran out of memory: a harness may survive the student's
+    program and report its result. The reason mentions it nevertheless.
     """
+    if run.killed_for is KilledFor.CANCEL:
+        return Verdict(Outcome.CANCELLED, "cancelled while it ran")
     if run.killed_for is KilledFor.TIME:
         return Verdict(Outcome.TIMED_OUT, "ran longer than its time limit")
     if run.oom_killed and run.exit_code != 0:
@@ -86,8 +88,11 @@ def _wrote(run: StageRun) -> str:
 def judge_all(verdicts: Sequence[Verdict], *, stages: int) -> Verdict:
     """Return a job's verdict from those of the stages that ran; ``stages`` is the number of all its stages.
 
-    The reason names the failed stage; of a success, each stage that has a reason.
+    The reason names the failed stage; of a success, each stage that has a reason. A job that ended between two stages,
+    or before the first one, was cancelled.
     """
+    if len(verdicts) < stages and all(each.outcome is Outcome.SUCCEEDED for each in verdicts):
+        return Verdict(Outcome.CANCELLED, f"cancelled before stage {len(verdicts) + 1} of {stages}")
     last = verdicts[-1]
     if last.outcome is not Outcome.SUCCEEDED:
         return Verdict(last.outcome, f"stage {len(verdicts)} of {stages}: {last.reason}")

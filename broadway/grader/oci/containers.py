@@ -285,11 +285,17 @@ class OciContainers:
             raise self._start_fault(StartError(problem or "the runtime did not start it"), container, stage)
 
     async def _wait_until_due(self, container: Container, stage: Stage) -> KilledFor | None:
-        """Wait for the end, kill the container when its time is up or its disk full, and return the reason."""
-        deadline = time.monotonic() + stage.timeout
-        while not (container.ended.done() or container.is_full()) and (left := deadline - time.monotonic()) > 0:
-            await asyncio.wait({container.ended}, timeout=min(left, CHECK_INTERVAL))
-        reason = KilledFor.DISK if container.is_full() else KilledFor.TIME
+        """Wait for the end, kill the container when its time is up, its disk full or it is stopped."""
+        deadline, stop = time.monotonic() + stage.timeout, container.labels.stop or asyncio.Event()
+        stopped = asyncio.create_task(stop.wait())
+        either: set[asyncio.Future[Any]] = {container.ended, stopped}
+        try:
+            while not (any(each.done() for each in either) or container.is_full()) and time.monotonic() < deadline:
+                interval = min(deadline - time.monotonic(), CHECK_INTERVAL)
+                await asyncio.wait(either, timeout=interval, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end(stopped)
+        reason = KilledFor.DISK if container.is_full() else KilledFor.CANCEL if stop.is_set() else KilledFor.TIME
         killed = container.kill()
         await asyncio.wait({container.ended}, timeout=KILL_WITHIN)
         if not container.ended.done():

@@ -106,18 +106,23 @@ async def wait_until_due(
     follower: asyncio.Future[bool],
     disk: DiskWatch,
     timeout: float,  # noqa: ASYNC109
+    stop: asyncio.Event,
 ) -> KilledFor | None:
-    """Wait until a container has ended, ``timeout`` seconds have passed, or it has written too much to its disk.
+    """Wait until a container has ended, or must end.
+
+    It must end once ``timeout`` seconds have passed, it has written too much to its disk, or ``stop`` is set.
 
     Returns:
         The reason to kill it; None if it has ended.
     """
-    exceeded = asyncio.create_task(disk.exceeded())
-    either: set[asyncio.Future[Any]] = {follower, exceeded}
+    exceeded, stopped = asyncio.create_task(disk.exceeded()), asyncio.create_task(stop.wait())
+    either: set[asyncio.Future[Any]] = {follower, exceeded, stopped}
     try:
         await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if follower.done():
             return None
+        if stopped.done():
+            return KilledFor.CANCEL
         return KilledFor.DISK if exceeded.done() else KilledFor.TIME
     finally:
-        await end(exceeded)
+        await end(exceeded, stopped)

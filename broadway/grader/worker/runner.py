@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from broadway.domain.job import FaultPhase
+from broadway.domain.job import FaultPhase, Outcome
 from broadway.grader.grading.artifacts import Collection
 from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.grade import Graded, Preparation, fault, grade
@@ -53,16 +53,18 @@ class Runner:
         preparation: Preparation | None = None,
         sending: Sending | None = None,
         listener: Listener | None = None,
+        stop: asyncio.Event | None = None,
     ) -> Graded:
         """Run a job's stages, after the preparation of its directory. If cancelled, leave no container and no file.
 
         ``listener`` gets their output while they run. The artifacts of the stages are sent before this returns; a note
-        in ``stderr`` says which are left out.
+        in ``stderr`` says which are left out. Once ``stop`` is set, the job ends soon as cancelled, with its output so
+        far, and without artifacts.
         """
         with metrics.GRADER_SLOTS_USED.track_inprogress():
             collection = Collection()
-            graded = await self._grade(job_id, execution_id, stages, preparation, collection, listener)
-            if not collection.is_empty:
+            graded = await self._grade(job_id, execution_id, stages, preparation, collection, listener, stop)
+            if not collection.is_empty and graded.outcome is not Outcome.CANCELLED:
                 failure = await _sent(collection, sending)
                 graded = replace(graded, stderr=f"{graded.stderr}{collection.note}{failure}")
         metrics.GRADER_JOBS.labels(graded.outcome).inc()
@@ -93,11 +95,12 @@ class Runner:
         preparation: Preparation | None,
         collection: Collection,
         listener: Listener | None,
+        stop: asyncio.Event | None,
     ) -> Graded:
         try:
             with self.users.taken() as user:
                 owner = (self.grader_id, self.identity, job_id, execution_id, 0, self.deployment, user)
-                labels = Labels(*owner, listener)
+                labels = Labels(*owner, listener, stop)
                 return await grade(
                     stages,
                     containers=self.containers,

@@ -1,7 +1,8 @@
 """A job's way through the grader: run it, spool and publish its outcome, then acknowledge it.
 
 The start of a job is published once it has run for a moment, or at once if an earlier start may be unreported. Most
-jobs end before that, and their outcomes imply their starts.
+jobs end before that, and their outcomes imply their starts. A job that is cancelled while it runs is stopped, and its
+output so far is reported: it changes no job.
 """
 
 import asyncio
@@ -52,6 +53,8 @@ REMEMBERED = 1000  # deferred attempts, and jobs that need no other attempt
 DEFERRAL_PAUSE = 0.2  # seconds before a job for another grader is requeued
 SHORT = 0.2  # seconds
 PATIENCE = 1.0  # seconds for which a job that came early waits for a slot
+STOP_WITHIN = 10.0  # seconds in which a stopped execution must end by itself; otherwise its output is lost
+LOG_WITHIN = 5.0  # seconds for which a slot waits until the output of a cancelled job is reported
 FAST = 2  # short jobs for each slot, one after another, after which jobs may come early
 
 
@@ -61,6 +64,7 @@ class _Execution:
     execution_id: str
     started_at: datetime
     task: asyncio.Task[Graded]
+    stop: asyncio.Event
     is_unwanted: bool = False
     is_told: bool = False  # its start may be published
 
@@ -85,11 +89,16 @@ class Worker:
     _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)  # by job and generation
     _recent_outcomes: RecentOutcomes = field(default_factory=RecentOutcomes)
     _finished_keys: deque[str] = field(default_factory=lambda: deque(maxlen=REMEMBERED))  # no other attempt is wanted
+    _late: set[asyncio.Task[None]] = field(default_factory=set)  # reports of cancelled jobs
     _short_in_row: int = 0  # jobs
     _deferrals: deque[tuple[str, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
     def __post_init__(self) -> None:
         self._slots = CapacityLimiter(self.availability.slots)
+
+    async def aclose(self) -> None:
+        """Report nothing more; the output of cancelled jobs that waits remains in the spool."""
+        await end(*self._late)
 
     @property
     def grader_id(self) -> str:
@@ -137,7 +146,7 @@ class Worker:
         if published := self._recent_outcomes.get(job):
             log.info("delivered again after its outcome was reported")
             await self.reports.finished(published)
-        elif spooled := self.spool.get(job):
+        elif (spooled := self.spool.get(job)) and not spooled.outcome.is_order:
             await self._report(spooled)
         elif self.grader_id in job.avoid and self._deferrals.count((job.key, job.attempt)) < MAX_DEFERRALS:
             await self._defer(job)
@@ -192,9 +201,12 @@ class Worker:
     def _cancel(self, event: CancelJob) -> None:
         """Stop a job whose outcome is no longer wanted."""
         for execution in [each for each in self._running.values() if each.job.key == event.key]:
+            if execution.stop.is_set():
+                continue  # the command is repeated until the grader's heartbeat shows that the job has ended
             log.info("cancelled", reason=event.reason, execution=execution.execution_id, **event.context)
             execution.is_unwanted = True
-            execution.task.cancel()
+            execution.stop.set()
+            asyncio.get_running_loop().call_later(STOP_WITHIN, execution.task.cancel)
 
     async def _execute(self, job: JobDispatched) -> None:
         execution_id, started_at = token_hex(12), datetime.now(UTC)
@@ -202,12 +214,15 @@ class Worker:
         if is_doubtful := job.redelivered or job.attempt > 1:
             await self._tell_start(job, execution_id, started_at)
         self._record("execution", job, execution_id)
-        running = asyncio.create_task(self._run(job, execution_id))
-        execution = _Execution(job, execution_id, started_at, running, is_told=is_doubtful)
+        stop = asyncio.Event()
+        running = asyncio.create_task(self._run(job, execution_id, stop))
+        execution = _Execution(job, execution_id, started_at, running, stop, is_told=is_doubtful)
         self._running[execution_id] = execution
         try:
             graded = await self._await(execution)
-            if graded is not None:
+            if graded is not None and graded.outcome.is_order:
+                await self._hand_in_log(execution, graded)
+            elif graded is not None:
                 await self.availability.self_check.note(job.job_id, graded, course=job.course)
                 await reach(Point.WORK_GRADED)
                 await self._finish(execution, graded)
@@ -217,12 +232,12 @@ class Worker:
             self._record("execution-ended", job, execution_id)
             del self._running[execution_id]
 
-    async def _run(self, job: JobDispatched, execution_id: str) -> Graded:
+    async def _run(self, job: JobDispatched, execution_id: str, stop: asyncio.Event) -> Graded:
         claim = Claim(job.job_id, job.generation, job.ticket, execution_id)
         preparation = self.files.preparation(claim, job.stages) if self.files else without_api(job.stages)
         sending = self.files.sending(claim) if self.files else None
         with self.logs.of(job, execution_id) if self.logs else contextlib.nullcontext() as listener:
-            return await self.runner.run(job.job_id, execution_id, job.stages, preparation, sending, listener)
+            return await self.runner.run(job.job_id, execution_id, job.stages, preparation, sending, listener, stop)
 
     async def _tell_start(self, job: JobDispatched, execution_id: str, started_at: datetime) -> None:
         start = JobStarted(
@@ -294,6 +309,18 @@ class Worker:
         if graded.outcome is not Outcome.INFRASTRUCTURE_ERROR:
             self._finished_keys.append(execution.job.key)
 
+    async def _hand_in_log(self, execution: _Execution, graded: Graded) -> None:
+        """Report the output of a cancelled job. The slot waits only a moment for a broker that is unavailable."""
+        outcome = self._outcome(execution, graded)
+        await self._spool(outcome)
+        await reach(Point.WORK_SPOOLED)
+        reporting = asyncio.create_task(self._report(outcome))
+        self._late.add(reporting)
+        reporting.add_done_callback(self._late.discard)
+        await asyncio.wait({reporting}, timeout=LOG_WITHIN)
+        if reporting.done() and not reporting.cancelled():
+            reporting.result()
+
     def _outcome(self, execution: _Execution, graded: Graded) -> JobFinished:
         outcome = JobFinished(
             **execution.job.ids,
@@ -322,9 +349,11 @@ class Worker:
 
     async def _report(self, outcome: JobFinished) -> None:
         await self.reports.finished(outcome)
-        self._recent_outcomes.add(outcome)
+        if not outcome.outcome.is_order:  # the job may be delivered again, to be run
+            self._recent_outcomes.add(outcome)
         await reach(Point.WORK_OUTCOME_TOLD)
-        self.spool.remove(outcome)
+        if self.spool.get(outcome) is outcome:  # and not of a later execution of the same start
+            self.spool.remove(outcome)
         await reach(Point.WORK_UNSPOOLED)
         log.info("finished", outcome=outcome.outcome.value, reason=outcome.reason)
 

@@ -1,12 +1,13 @@
 """Results that graders behind the gateway report."""
 
+import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
 
 from broadway.domain.grader import Grader
-from broadway.domain.job import Attempt, Job, JobState
+from broadway.domain.job import Attempt, Job, JobState, Outcome
 from broadway.domain.moves import Moved
 from broadway.ingest.gateway.changes import JobChanges
 from broadway.ingest.gateway.hidden import without_hidden
@@ -50,12 +51,27 @@ class Results:
         job = await self.jobs.get(result.grading_job_id)
         if job is None:
             raise _unwanted(JOB_NOT_FOUND, Refusal.UNKNOWN)
-        if job.state is not JobState.RUNNING:
-            raise _unwanted(NOT_STARTED, Refusal.DUPLICATE if job.is_terminal else Refusal.STALE)
         attempt = job.execution_of(grader.id)
-        if attempt is None:
-            raise _unwanted(NOT_HELD, Refusal.UNKNOWN)
+        if job.state is not JobState.RUNNING or attempt is None:
+            why = NOT_HELD if job.state is JobState.RUNNING else NOT_STARTED
+            if await self._keep_log(grader, job, result):
+                raise UnwantedResultError(why)
+            raise _unwanted(why, _refusal(job))
         await self.record(grader, job, await self._finished(grader, job, attempt, result))
+
+    async def _keep_log(self, grader: Grader, job: Job, result: JobResult) -> bool:
+        """Store the output of an execution that was cancelled; return whether the grader had one that may report it.
+
+        These protocols have no cancellation: the grader runs the job to its end. Nothing but the log changes.
+        """
+        attempt = _cancelled_execution(job, grader.id, datetime.now(UTC))
+        if attempt is None:
+            return False
+        finished = await self._finished(grader, job, attempt, result)
+        cancelled = {"generation": attempt.generation, "outcome": Outcome.CANCELLED}
+        with contextlib.suppress(Reject):  # the store refuses this output
+            await record_what_can_be(finished.model_copy(update=cancelled), self._record_one, refusal=refusal)
+        return True
 
     async def record(self, grader: Grader, job: Job, finished: JobFinished) -> None:
         """Store as much of a job's outcome as the store accepts, and the next step of its run.
@@ -96,6 +112,20 @@ class Results:
 
     async def _record_one(self, event: Event) -> dict[str, Moved]:
         return await self.recorder.record([event])
+
+
+def _cancelled_execution(job: Job, grader_id: str, now: datetime) -> Attempt | None:
+    """Return a grader's newest attempt if it was cancelled while it ran and is before its deadline, else None."""
+    newest = next((a for a in reversed(job.attempts) if a.grader_id == grader_id), None)
+    if newest is None or newest.outcome is None or not newest.outcome.is_order:
+        return None
+    return newest if newest.deadline is None or now <= newest.deadline else None
+
+
+def _refusal(job: Job) -> Refusal:
+    if job.state is JobState.RUNNING:
+        return Refusal.UNKNOWN
+    return Refusal.DUPLICATE if job.is_terminal else Refusal.STALE
 
 
 def _unwanted(why: str, refusal: Refusal) -> UnwantedResultError:
