@@ -149,7 +149,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
 def _live_logs(opened: Opened) -> LiveLogs:
     store = opened.store
     vouching = Vouching(opened.tickets, store.graders)
-    return LiveLogs(store.jobs, store.graders, opened.rabbit, vouching, opened.name)
+    return LiveLogs(store.jobs, store.graders, store.logs, opened.rabbit, vouching, opened.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,13 @@ def test_a_successful_job_passes_through_its_states() -> None:
     assert FINISHED.seconds == 7.0
 
 
+@pytest.mark.parametrize("outcome", [Outcome.CANCELLED, Outcome.SUPERSEDED])
+@pytest.mark.parametrize("job", [queued(), DISPATCHED, RUNNING, FINISHED], ids=lambda job: job.state)
+def test_a_grader_cancels_no_job(job: Job, outcome: Outcome) -> None:
+    for execution in ("e1", "e2"):
+        assert finish(job, execution, outcome) is job
+
+
 @pytest.mark.parametrize("job", [queued(), RUNNING, FINISHED], ids=lambda job: job.state)
 def test_only_a_dispatched_job_is_dispatched_again(job: Job) -> None:
     assert job.redispatch(at(50)) is job
@@ -142,7 +149,7 @@ def test_one_start_too_many_is_an_infrastructure_error() -> None:
     assert given_up.starts == 3
 
 
-@pytest.mark.parametrize("outcome", [*STUDENT_OUTCOMES, Outcome.CANCELLED, Outcome.SUPERSEDED])
+@pytest.mark.parametrize("outcome", STUDENT_OUTCOMES)
 @pytest.mark.parametrize("job", [queued(), DISPATCHED, RUNNING], ids=lambda job: job.state)
 @pytest.mark.parametrize("execution", ["e1", "e9"])
 def test_the_first_outcome_of_any_execution_ends_the_job(job: Job, outcome: Outcome, execution: str) -> None:

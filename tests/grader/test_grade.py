@@ -1,5 +1,6 @@
 """Jobs of trusted and untrusted stages, on the fake: the files that a stage sees, and those that it leaves."""
 
+import asyncio
 import contextlib
 import itertools
 import json
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 from fake_containers import FakeContainers
+from harness import until
 
 from broadway.domain.assignment import Stage
 from broadway.domain.job import FaultPhase, Outcome
@@ -22,7 +24,7 @@ from broadway.grader.grading.directories import Directories
 from broadway.grader.grading.grade import Graded, grade
 from broadway.grader.grading.scores import MAX_REFUSED, MAX_SIZE
 from broadway.grader.grading.workspace import Workspace, workspace
-from broadway.grader.ports import Labels, Mount, Size, StageRun, Upcoming
+from broadway.grader.ports import ContainerError, KilledFor, Labels, Mount, Size, StageRun, Upcoming
 from broadway.grader.sandbox.mounts import may_mount, mount_memory
 from broadway.grader.sandbox.process_identity import own_identity
 from broadway.grader.sandbox.tree import Bounds
@@ -93,6 +95,72 @@ def submitted(seen: dict[str, Path]) -> None:
 
 
 Run = Callable[..., Any]
+
+
+@dataclass
+class Pulling(FakeContainers):
+    """An engine whose pulls do not end."""
+
+    pulls: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    async def ensure_images(self, images: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
+        self.pulls.set()
+        await asyncio.sleep(float("inf"))
+        return {}
+
+
+class Broken(FakeContainers):
+    """An engine that breaks when a stage is stopped."""
+
+    async def run(self, stage: Stage, *, labels: Labels, **more: Any) -> StageRun:
+        run = await super().run(stage, labels=labels, **more)
+        if run.killed_for is KilledFor.CANCEL:
+            raise ContainerError("did not end when killed", phase=FaultPhase.WAIT, retryable=True)
+        return run
+
+
+async def stopped(
+    tmp_path: Path, containers: FakeContainers, when: Callable[[], Any], *stages: dict[str, Any]
+) -> Graded:
+    """Grade a job that is stopped once a condition holds."""
+    labels = replace(LABELS, stop=asyncio.Event())
+    assert labels.stop
+    with contextlib.closing(Directories(tmp_path / "jobs", Size())) as directories:
+        grading = asyncio.create_task(grade(stages, containers=containers, directories=directories, labels=labels))
+        await until(when)
+        labels.stop.set()
+        return await grading
+
+
+async def test_a_job_that_is_stopped_keeps_the_output_so_far_and_starts_no_further_stage(tmp_path: Path) -> None:
+    containers = FakeContainers()
+    stages = [trusted(entrypoint=["print", "first"]), trusted(entrypoint=["print-and-hang", "second"]), trusted()]
+    graded = await stopped(tmp_path, containers, lambda: len(containers.started) == 2, *stages)
+
+    assert (graded.outcome, graded.reason) == (Outcome.CANCELLED, "stage 2 of 3: cancelled while it ran")
+    assert [line.partition(" ")[2] for line in graded.stdout.splitlines()] == ["first", "second"]
+    assert [(each.success, list(each.streams)) for each in graded.results] == [(True, [(1, 1)]), (False, [(1, 1)])]
+    assert len(containers.started) == 2
+
+
+async def test_a_job_that_is_stopped_before_its_stages_ends_at_once(tmp_path: Path) -> None:
+    containers = Pulling()
+    graded = await stopped(tmp_path, containers, containers.pulls.is_set, trusted())
+
+    assert (graded.outcome, graded.reason) == (Outcome.CANCELLED, "cancelled before stage 1 of 1")
+    assert (graded.results, graded.stdout, containers.started) == ([], "", [])
+
+
+async def test_an_engine_that_fails_to_stop_a_stage_is_no_fault_of_the_job(tmp_path: Path) -> None:
+    containers = Broken()
+    stages = [trusted(entrypoint=["print", "first"]), trusted(entrypoint=["hang"])]
+    graded = await stopped(tmp_path, containers, lambda: len(containers.started) == 2, *stages)
+
+    assert (graded.outcome, graded.fault_phase) == (Outcome.CANCELLED, None)
+    assert graded.stdout.endswith(" first\n")
 
 
 @pytest.mark.parametrize("bad", [{"timeout": -1}, {"memory": "lots"}, {"surprise": 1}, {"read": ["a"]}])

@@ -19,7 +19,7 @@ from broadway.grader.worker.runner import Runner
 from broadway.grader.worker.self_check import SelfCheck
 from broadway.grader.worker.spool import Spool
 from broadway.grader.worker.worker import FAST, Worker
-from broadway.messages.events import Event, GraderOrder, JobDispatched, JobFinished, JobReleased, JobStarted
+from broadway.messages.events import CancelJob, Event, GraderOrder, JobDispatched, JobFinished, JobReleased, JobStarted
 from broadway.messages.topology import Exchange
 from broadway.ports import GiveBack, PublishError
 from broadway.runtime.cancellation import end
@@ -238,3 +238,92 @@ async def test_a_paused_grader_gives_back_jobs_that_still_arrive(tmp_path: Path)
         await subject.work(dispatched("exit", "0"))
 
     assert (broker.events, containers.started) == ([], [])
+
+
+async def cancelled(subject: Worker, containers: FakeContainers, *command: str, **more: Any) -> None:
+    """Let a worker run a job, and cancel the job while its stage runs."""
+    job = dispatched(*command, **more)
+    before = len(containers.started)
+    working = asyncio.create_task(subject.work(job))
+    await until(lambda: len(containers.started) > before)
+    await subject.obey(CancelJob(**job.ids, reason="cancelled by the course staff"))
+    await working
+
+
+async def test_the_output_of_a_cancelled_job_is_reported_and_changes_nothing_here(tmp_path: Path) -> None:
+    broker, containers = RecordingBroker(), FakeContainers()
+    spool = Spool(tmp_path / "spool", JobFinished)
+    subject = worker(containers, tmp_path, spool, broker)
+    job = dispatched("print-and-hang", "so far")
+    working = asyncio.create_task(subject.work(job))
+    await until(lambda: containers.started)
+    for _ in range(2):  # the command may be repeated
+        await subject.obey(CancelJob(**job.ids, reason="cancelled by the course staff"))
+    await working
+
+    (finished,) = broker.events
+    assert isinstance(finished, JobFinished)
+    assert (finished.outcome, finished.reason) == (Outcome.CANCELLED, "stage 1 of 1: cancelled while it ran")
+    assert (list(spool), subject.running) == ([], [])
+
+    await subject.work(dispatched("exit", "0"))
+    again = broker.events[-1]
+    assert isinstance(again, JobFinished)
+    assert again.outcome is Outcome.SUCCEEDED, "a job that comes again runs: another grader may have lost it"
+
+
+async def test_a_cancelled_job_is_no_sign_of_a_whole_grader(tmp_path: Path) -> None:
+    broker, containers = RecordingBroker(), FakeContainers()
+    subject = worker(containers, tmp_path, Spool(tmp_path / "spool", JobFinished), broker)
+    check = subject.availability.self_check
+    containers.is_broken = True
+    for number in range(4):
+        await subject.work(dispatched("exit", job=f"j{number}"))
+    containers.is_broken = False
+    await cancelled(subject, containers, "hang", job="unwanted")
+    containers.is_broken = True
+    assert check.reason == ""
+    await subject.work(dispatched("exit", job="j5"))
+    assert "5 jobs in a row" in check.reason
+
+
+async def test_the_output_of_a_cancelled_job_does_not_keep_a_slot_while_the_broker_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broadway.grader.worker.worker.LOG_WITHIN", 0.01)
+    spool, containers = Spool(tmp_path / "spool", JobFinished), FakeContainers()
+    subject = worker(containers, tmp_path, spool, AbsentBroker())
+    await cancelled(subject, containers, "hang")
+
+    (kept,) = spool
+    assert kept.outcome is Outcome.CANCELLED
+    assert subject.running == []
+    await subject.aclose()
+
+    broker = RecordingBroker()
+    reborn = worker(containers, tmp_path, spool, broker)
+    await reborn.report_spooled()
+    assert (broker.events, list(spool)) == ([kept], [])
+
+
+async def test_a_spooled_cancellation_does_not_answer_for_a_job_that_comes_again(tmp_path: Path) -> None:
+    broker, containers = RecordingBroker(), FakeContainers()
+    spool = Spool(tmp_path / "spool", JobFinished)
+    await cancelled(worker(containers, tmp_path, spool, broker), containers, "hang")
+    (finished,) = (event for event in broker.events if isinstance(event, JobFinished))
+    await spool.put(finished)
+
+    await worker(containers, tmp_path / "later", spool, broker).work(dispatched("exit", "0"))
+    assert [event.outcome for event in broker.events if isinstance(event, JobFinished)] == [
+        Outcome.CANCELLED,
+        Outcome.SUCCEEDED,
+    ]
+
+
+async def test_an_execution_that_does_not_stop_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broadway.grader.worker.worker.STOP_WITHIN", 0.01)
+    broker, containers = RecordingBroker(), FakeContainers()
+    containers.is_stuck = True
+    subject = worker(containers, tmp_path, Spool(tmp_path / "spool", JobFinished), broker)
+    await cancelled(subject, containers, "hang")
+    assert (broker.events, subject.running) == ([], [])

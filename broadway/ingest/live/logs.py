@@ -9,12 +9,14 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import structlog
 
 from broadway.domain.abilities import LIVE_LOGS, abilities_of
 from broadway.domain.job import Attempt, Job, JobState
+from broadway.domain.result import JobLog
 from broadway.ingest.live.log_ring import Cursor, LogEvent, LogRing
 from broadway.lifecycle.stores import GradersById, JobsById
 from broadway.messages.events import Event, ids_of
@@ -30,6 +32,7 @@ MAX_WATCHED = 200  # jobs
 MAX_READERS = 1000
 LEASE = 30.0  # seconds for which a grader publishes after each request
 RENEW = 10.0  # seconds between two requests
+LOG_WITHIN = 10.0  # seconds after a cancellation for which readers wait for the stored log
 CHECK_INTERVAL = 1.0  # seconds between two checks of the store, at least
 CHECK_SHARE = 20  # checks of the store take at most 1/20 of the time
 LISTEN_AGAIN = 2.0  # seconds
@@ -45,6 +48,13 @@ class TooManyReadersError(Exception):
 
     def __init__(self) -> None:
         super().__init__("too many live logs are being read; try again later, or read the log when the job has ended")
+
+
+class StoredLogs(Protocol):
+    """The query on stored logs that live logs need."""
+
+    async def get(self, job_id: str, execution_id: str | None, *, generation: int | None = None) -> JobLog | None:
+        """Return the log of one execution in a job's generation, or None."""
 
 
 class LogBroker(Publisher, Protocol):
@@ -93,6 +103,11 @@ class _Watched:
     readers: set[Reader] = field(default_factory=set)
     listening: asyncio.Task[None] | None = None
 
+    @property
+    def is_live(self) -> bool:
+        """True if an attempt is followed whose grader publishes its output."""
+        return self.attempt > 0 and not self.ring.note
+
     def wake(self) -> None:
         for reader in self.readers:
             reader.wake()
@@ -105,6 +120,7 @@ class LiveLogs:
     Args:
         jobs: The stored jobs.
         graders: The stored graders.
+        logs: The stored logs.
         broker: The broker.
         vouched: Returns whether an event of a grader is genuine.
         process: The name of this process.
@@ -112,6 +128,7 @@ class LiveLogs:
 
     jobs: JobsById
     graders: GradersById
+    logs: StoredLogs
     broker: LogBroker
     vouched: Vouched
     process: str
@@ -142,7 +159,8 @@ class LiveLogs:
         watched.readers.add(reader)
         self._is_watched.set()
         try:
-            self._see(watched, job)
+            if not (job.is_terminal and watched.is_live):  # the next check decides
+                self._see(watched, job)
             yield reader
         finally:
             watched.readers.discard(reader)
@@ -181,8 +199,23 @@ class LiveLogs:
             log.warning("watched jobs not looked after", reason=str(error))
             return
         for job_id, watched in list(self._watched.items()):
-            if job_id in found:
+            if job_id in found and not await self._must_wait(watched, found[job_id]):
                 self._see(watched, found[job_id])
+
+    async def _must_wait(self, watched: _Watched, job: Job) -> bool:
+        """Return whether the end of a job must wait for the log of an execution that was cancelled while it ran.
+
+        All other outcomes are stored with their logs.
+        """
+        attempt = _current(job)
+        if not (job.outcome and job.outcome.is_order and attempt and job.finished_at) or not watched.is_live:
+            return False
+        if datetime.now(UTC) - job.finished_at > timedelta(seconds=LOG_WITHIN):
+            return False
+        try:
+            return await self.logs.get(job.id, attempt.execution_id) is None
+        except StoreError:
+            return True
 
     def _see(self, watched: _Watched, job: Job) -> None:
         """Follow the attempt that a stored job shows, or end with the job."""

@@ -46,6 +46,9 @@ def ran(code: int, killed_for: KilledFor | None = None, *, oom: bool = False) ->
         (ran(1, KilledFor.DISK), Outcome.OUTPUT_LIMIT, "wrote more to its disk than its limit"),
         (ran(0, KilledFor.DISK), Outcome.OUTPUT_LIMIT, "wrote more to its disk than its limit"),
         (ran(137, KilledFor.DISK, oom=True), Outcome.OUT_OF_MEMORY, "memory"),
+        (ran(137, KilledFor.CANCEL), Outcome.CANCELLED, "cancelled while it ran"),
+        (ran(0, KilledFor.CANCEL), Outcome.CANCELLED, "cancelled while it ran"),
+        (ran(137, KilledFor.CANCEL, oom=True), Outcome.CANCELLED, "cancelled while it ran"),
     ],
 )
 def test_the_verdict_on_a_stage(run: StageRun, outcome: Outcome, reason: str) -> None:
@@ -102,16 +105,18 @@ def test_no_stage_is_an_infrastructure_error() -> None:
         Outcome.TIMED_OUT,
         Outcome.OUT_OF_MEMORY,
         Outcome.OUTPUT_LIMIT,
+        Outcome.CANCELLED,
     }
 
 
 @pytest.mark.parametrize(
     ("codes", "outcome", "reason"),
     [
-        ([GOOD], Outcome.SUCCEEDED, ""),
         ([GOOD, GOOD, GOOD], Outcome.SUCCEEDED, ""),
         ([BAD], Outcome.FAILED, "stage 1 of 3: exit code 1"),
         ([GOOD, GOOD, BAD], Outcome.FAILED, "stage 3 of 3: exit code 1"),
+        ([], Outcome.CANCELLED, "cancelled before stage 1 of 3"),
+        ([GOOD, GOOD], Outcome.CANCELLED, "cancelled before stage 3 of 3"),
     ],
 )
 def test_the_last_stage_that_ran_decides(codes: list[int], outcome: Outcome, reason: str) -> None:
