@@ -149,7 +149,8 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
 def _live_logs(opened: Opened) -> LiveLogs:
     store = opened.store
     vouching = Vouching(opened.tickets, store.graders)
-    return LiveLogs(store.jobs, store.graders, store.logs, opened.rabbit, vouching, opened.name)
+    awaits_log = JobReads(store.jobs, store.runs, store.logs).awaits_log
+    return LiveLogs(store.jobs, store.graders, awaits_log, opened.rabbit, vouching, opened.name)
 
 
 @dataclass(frozen=True, slots=True)

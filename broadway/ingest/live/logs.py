@@ -9,14 +9,12 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import structlog
 
 from broadway.domain.abilities import LIVE_LOGS, abilities_of
 from broadway.domain.job import Attempt, Job, JobState
-from broadway.domain.result import JobLog
 from broadway.ingest.live.log_ring import Cursor, LogEvent, LogRing
 from broadway.lifecycle.stores import GradersById, JobsById
 from broadway.messages.events import Event, ids_of
@@ -32,7 +30,6 @@ MAX_WATCHED = 200  # jobs
 MAX_READERS = 1000
 LEASE = 30.0  # seconds for which a grader publishes after each request
 RENEW = 10.0  # seconds between two requests
-LOG_WITHIN = 10.0  # seconds after a cancellation for which readers wait for the stored log
 CHECK_INTERVAL = 1.0  # seconds between two checks of the store, at least
 CHECK_SHARE = 20  # checks of the store take at most 1/20 of the time
 LISTEN_AGAIN = 2.0  # seconds
@@ -48,13 +45,6 @@ class TooManyReadersError(Exception):
 
     def __init__(self) -> None:
         super().__init__("too many live logs are being read; try again later, or read the log when the job has ended")
-
-
-class StoredLogs(Protocol):
-    """The query on stored logs that live logs need."""
-
-    async def get(self, job_id: str, execution_id: str | None, *, generation: int | None = None) -> JobLog | None:
-        """Return the log of one execution in a job's generation, or None."""
 
 
 class LogBroker(Publisher, Protocol):
@@ -120,7 +110,7 @@ class LiveLogs:
     Args:
         jobs: The stored jobs.
         graders: The stored graders.
-        logs: The stored logs.
+        awaits_log: Returns whether the log of a job that was cancelled while it ran will soon be stored.
         broker: The broker.
         vouched: Returns whether an event of a grader is genuine.
         process: The name of this process.
@@ -128,7 +118,7 @@ class LiveLogs:
 
     jobs: JobsById
     graders: GradersById
-    logs: StoredLogs
+    awaits_log: Callable[[Job], Awaitable[bool]]
     broker: LogBroker
     vouched: Vouched
     process: str
@@ -203,17 +193,9 @@ class LiveLogs:
                 self._see(watched, found[job_id])
 
     async def _must_wait(self, watched: _Watched, job: Job) -> bool:
-        """Return whether the end of a job must wait for the log of an execution that was cancelled while it ran.
-
-        All other outcomes are stored with their logs.
-        """
-        attempt = _current(job)
-        if not (job.outcome and job.outcome.is_order and attempt and job.finished_at) or not watched.is_live:
-            return False
-        if datetime.now(UTC) - job.finished_at > timedelta(seconds=LOG_WITHIN):
-            return False
+        """Return whether the end of a job must wait for its stored log, since its readers saw the output live."""
         try:
-            return await self.logs.get(job.id, attempt.execution_id) is None
+            return watched.is_live and await self.awaits_log(job)
         except StoreError:
             return True
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from broadway.domain.job import Job, JobState
 from broadway.domain.result import JobLog, StageResult
 from broadway.ingest.reads.runs import JobWithStages
 from broadway.ingest.reads.stores import JobQueries, LogQueries, RunQueries
+
+LOG_WITHIN = timedelta(seconds=10)  # after a cancellation, within which the grader's log is expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,19 @@ class JobReads:
             return kept
         # Earlier versions stored the streams with the results only.
         return replace(kept, streams=[StageResult.read(entry).streams for entry in job.results or []])
+
+    async def awaits_log(self, job: Job) -> bool:
+        """Return whether the log of a job that was cancelled a moment ago is still on its way from the job's grader.
+
+        All other outcomes are stored together with their logs.
+        """
+        is_cancelled = job.outcome is not None and job.outcome.is_order
+        last = next((each for each in job.attempts if each.execution_id == job.execution_id), None)
+        if not is_cancelled or last is None or last.outcome is not job.outcome or job.finished_at is None:
+            return False
+        if datetime.now(UTC) - job.finished_at > LOG_WITHIN:
+            return False
+        return await self._log_of(job, last.execution_id) is None
 
     async def log_of_attempt(self, job: Job, execution_id: str) -> JobLog | None:
         """Return the log of one of a job's attempts; None if the job has no such attempt, or the attempt no log yet."""

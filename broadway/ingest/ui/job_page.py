@@ -68,6 +68,7 @@ class JobPage:
     submission: Submission | None
     manifest: Manifest | None
     is_live: bool
+    awaits_log: bool
     only: str
     numbers: Sequence[tuple[int, Attempt]]
     booked: BookedEntry | None
@@ -189,6 +190,7 @@ async def page_of(request: Request, deps: Deps, own: Own) -> JobPage:
         submission=await deps.reads.submissions.one(own.course, identity) if identity else None,
         manifest=await artifacts_of(deps, job, attempt) if role is Role.STAFF else None,
         is_live=not job.is_terminal,
+        awaits_log=await deps.reads.jobs.awaits_log(job),
         only=_only(request),
         numbers=list(enumerate(job.attempts, 1)),
         booked=await _booked(deps, own),

@@ -37,6 +37,7 @@ from broadway.service import background
 log = structlog.get_logger(__name__)
 
 PAUSE = 0.25  # seconds between two events of a stream, at least
+LOG_PAUSE = 1.0  # seconds between two looks for the log of a job that was cancelled
 RUN_PAUSE = 1.0  # seconds between two events of a run, at least
 CHECK_SESSION = 10.0  # seconds between two checks of a session, at least
 REGRADE_PAUSE = 2.0  # seconds between two looks at a regrade
@@ -106,7 +107,7 @@ def _digest(text: str) -> str:
 
 @takes(Auth.COURSE, Auth.STUDENT)
 async def of_job(request: Request, deps: Deps) -> Response:
-    """Stream the page of a job until the job has ended."""
+    """Stream the page of a job until the job has ended, and its log is stored."""
     own = await own_job(request, deps)
 
     async def parts() -> AsyncGenerator[Parts]:
@@ -124,7 +125,10 @@ async def of_job(request: Request, deps: Deps) -> Response:
                 else:
                     found = await _read(request, deps)
                 await asyncio.sleep(PAUSE)
-        yield _parts_of_job(request, await _read(request, deps))
+        while (found := await _read(request, deps)).awaits_log:
+            yield _parts_of_job(request, found)
+            await asyncio.sleep(LOG_PAUSE)
+        yield _parts_of_job(request, found)
 
     return Stream(request, deps, parts)
 
@@ -142,7 +146,7 @@ def _moved(found: JobPage, ahead: int, wait: Wait | None) -> JobPage:
 def _parts_of_job(request: Request, found: JobPage) -> Parts:
     values = {"view": found, "session": session_in(request), "here": f"/ui/j/{found.job.id}"}
     by_id = {"status": rendered("_job_status.html", **values), "job": rendered("_job.html", **values)}
-    return Parts(by_id, is_last=found.job.is_terminal)
+    return Parts(by_id, is_last=found.job.is_terminal and not found.awaits_log)
 
 
 @takes(Auth.COURSE, load=Load.SHARED)
