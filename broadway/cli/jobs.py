@@ -1,5 +1,6 @@
 """`broadway job ...`: look at jobs, cancel them, and run them again."""
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +24,7 @@ from broadway.cli.runs import INFRASTRUCTURE_ERROR, config_used
 
 if TYPE_CHECKING:
     from broadway.client import Client
+    from broadway.messages.resources.jobs import LogLine, LogView
 
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Follow the output while the job runs.")]
 JobExitStatus = Annotated[
@@ -79,15 +81,20 @@ def log(
 ) -> None:
     """Print the output of a job. On a terminal, control characters are shown as escapes.
 
-    With -f, print the lines of a running job as they come, and end with the job; remarks are on stderr.
+    The names of the stages, and other remarks, are on stderr. With -f, print the lines of a running job as they come,
+    and end with the job.
     """
     if follow and attempt is not None:
         raise fail("--attempt: an earlier attempt cannot be followed; leave out -f", EXIT_USAGE)
     with client(server, course, token) as api:
         if follow:
             raise typer.Exit(_follow(api, job_id, exit_status=exit_status))
-        output, errors = _log(api, job_id, attempt)
-    terminal.show_output(output, errors)
+        kept = _log(api, job_id, attempt)
+    for stage, lines in groupby(kept.lines, key=lambda line: line.stage):
+        if stage is not None:
+            terminal.message(f"[stage {stage + 1}]")
+        terminal.show_output("".join(_written(line, with_time=attempt is None) for line in lines), "")
+    terminal.show_output("", kept.error)
 
 
 def _follow(api: "Client", job_id: str, *, exit_status: bool) -> int:
@@ -103,13 +110,15 @@ def _follow(api: "Client", job_id: str, *, exit_status: bool) -> int:
     return EXIT_FAILED if exit_status and outcome == INFRASTRUCTURE_ERROR else 0
 
 
-def _log(api: "Client", job_id: str, attempt: int | None) -> tuple[str, str]:
-    """Return the output of a job's attempt, and its grader's messages."""
+def _written(line: "LogLine", *, with_time: bool) -> str:
+    return f"{line.at} {line.text}\n" if with_time and line.at else f"{line.text}\n"
+
+
+def _log(api: "Client", job_id: str, attempt: int | None) -> "LogView":
+    """Return the log of a job's attempt; without an attempt, of the one that ended the job."""
     if attempt is None:
-        log = api.job_log(job_id)
-        return log.stdout, log.stderr
+        return api.attempt_log(job_id)
     attempts = api.attempts(job_id)
     if attempt > len(attempts):
         raise fail(f"--attempt: the job has {len(attempts)} attempts", EXIT_USAGE)
-    lines = api.attempt_log(job_id, attempts[attempt - 1].id)
-    return "".join(f"{line.text}\n" for line in lines.lines), lines.error
+    return api.attempt_log(job_id, attempts[attempt - 1].id)

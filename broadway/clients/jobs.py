@@ -40,9 +40,8 @@ class Jobs(CourseSession):
         answer = self._of_job(job_id, lambda job: self._request("GET", self._path(f"jobs/{job}/attempts")))
         return [self._as(AttemptView, item) for item in self._list(answer, "items")]
 
-    def attempt_log(self, job_id: str, attempt: str) -> LogView:
-        """Return the log of one attempt of a job by line."""
-        answer = self._of_job(
-            job_id, lambda job: self._request("GET", self._path(f"jobs/{job}/log?{urlencode({'attempt': attempt})}"))
-        )
+    def attempt_log(self, job_id: str, attempt: str | None = None) -> LogView:
+        """Return the log of one attempt of a job by line; without an attempt, that of the one that ended the job."""
+        query = f"?{urlencode({'attempt': attempt})}" if attempt else ""
+        answer = self._of_job(job_id, lambda job: self._request("GET", self._path(f"jobs/{job}/log{query}")))
         return self._as(LogView, answer)

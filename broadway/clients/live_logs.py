@@ -14,6 +14,7 @@ from broadway.messages.resources.jobs import LogLine, LogView
 from broadway.runtime.http_errors import UNSENT, why
 from broadway.session import ClientError
 
+STORED_WITHIN = 15.0  # seconds; the log of a job that was cancelled may never come
 PAUSE = 2.0  # seconds before a broken stream is opened again
 SILENCE = 60.0  # seconds without a byte, of which the server sends some every 20
 _MISSING, _FULL = 404, 503
@@ -34,23 +35,25 @@ class _Place:
 
     after: str = ""
     attempt: str = ""
+    stage: int | None = None
     lines: dict[int, int] = field(default_factory=dict)
     last: dict[int, tuple[str | None, str]] = field(default_factory=dict)
 
-    def take(self, event: Any) -> list[str]:
-        """Return the new lines of an event."""
+    def take(self, event: Any) -> Iterator[Shown]:
+        """Yield the new lines of an event."""
         stage, first = int(event["stage"]), int(event["line"])
         lines = [LogLine(stage=stage, **line) for line in event["lines"]]
         new = lines[max(0, self.lines.get(stage, 0) + 1 - first) :]
         if new:
             self.lines[stage] = first + len(lines) - 1
             self.last[stage] = (new[-1].at, new[-1].text)
-        return [line.text for line in new]
+        yield from self._told(stage, new)
 
     def rest(self, log: LogView) -> Iterator[Shown]:
         """Yield the lines of the stored log that were not shown."""
         if log.attempt and log.attempt != self.attempt:
             self.lines.clear()
+            self.stage = None
         for stage in dict.fromkeys(line.stage for line in log.lines):
             lines = [line for line in log.lines if line.stage == stage]
             yield from self._rest_of(stage, lines)
@@ -59,7 +62,7 @@ class _Place:
         shown = self.lines.get(stage, 0) if stage is not None else 0
         dropped = next((index for index, line in enumerate(lines) if stage is not None and line.stream is None), None)
         if dropped is None or shown <= dropped or stage is None:
-            yield Shown([line.text for line in lines[shown:]])
+            yield from self._told(stage, lines[shown:])
             return
         # The stored log has a beginning and an end, and the last line that was shown is in neither or in the end.
         ends = [
@@ -69,7 +72,16 @@ class _Place:
         ]
         if not ends:
             yield Shown(remark="lines are missing here")
-        yield Shown([line.text for line in lines[ends[-1] + 1 if ends else dropped + 1 :]])
+        yield from self._told(stage, lines[ends[-1] + 1 if ends else dropped + 1 :])
+
+    def _told(self, stage: int | None, lines: Sequence[LogLine]) -> Iterator[Shown]:
+        """Yield lines of a stage, after its name if the lines before them are of another one."""
+        if not lines:
+            return
+        if stage is not None and stage != self.stage:
+            self.stage = stage
+            yield Shown(remark=f"stage {stage + 1}")
+        yield Shown([line.text for line in lines])
 
 
 class LiveLogs(Jobs):
@@ -102,7 +114,8 @@ class LiveLogs(Jobs):
                     raise
                 self._waiting(PAUSE, str(error))
                 self._pause(PAUSE)
-        yield from place.rest(self._stored(path))
+        stored = self._stored(path, within=float("inf") if outcome is None else STORED_WITHIN)
+        yield from place.rest(stored) if stored else [Shown(remark="the grader has handed in no log of this job")]
         yield Shown(outcome=outcome or "")
 
     def _streamed(self, job: str) -> str:
@@ -135,8 +148,8 @@ class LiveLogs(Jobs):
         except UNSENT as error:
             raise ClientError(f"the stream from {self._where} broke: {why(error)}") from error
 
-    def _stored(self, path: str) -> LogView:
-        """Return the stored log, once the job has ended."""
+    def _stored(self, path: str, *, within: float) -> LogView | None:
+        """Return the stored log, once the job has ended; None if there is none after ``within`` seconds."""
 
         def look() -> dict[str, Any] | None:
             try:
@@ -146,8 +159,9 @@ class LiveLogs(Jobs):
                     return None
                 raise
 
-        found = changes(look, lambda _: True, within=float("inf"), pause=self._pause, waiting=self._waiting)
-        return self._as(LogView, next(iter(found)))
+        found = changes(look, lambda _: True, within=within, pause=self._pause, waiting=self._waiting)
+        answer = next(iter(found), None)
+        return None if answer is None else self._as(LogView, answer)
 
 
 def _shown(event: httpx2.ServerSentEvent, place: _Place) -> Iterator[Shown]:
@@ -158,6 +172,7 @@ def _shown(event: httpx2.ServerSentEvent, place: _Place) -> Iterator[Shown]:
         case "attempt":
             if place.attempt and place.attempt != data["id"]:
                 place.lines.clear()
+                place.stage = None
                 yield Shown(remark=f"attempt {data['attempt']} begins")
             place.attempt = data["id"]
             if data["note"]:
@@ -166,7 +181,7 @@ def _shown(event: httpx2.ServerSentEvent, place: _Place) -> Iterator[Shown]:
             number = data["lines"]
             yield Shown(remark=f"{number} lines are missing here" if number else "lines are missing here")
         case "lines":
-            yield Shown(place.take(data))
+            yield from place.take(data)
         case "end":
             yield Shown(outcome=data["outcome"])
     place.after = event.id or place.after

@@ -36,7 +36,7 @@ END = event("end", attempt=1, outcome="succeeded")
 class Server:
     """Answers each request for the stream with the next of its texts or statuses, and has a stored log."""
 
-    def __init__(self, *streams: str | int, stored: Sequence[tuple[int | None, str | None, str]] = ()) -> None:
+    def __init__(self, *streams: str | int, stored: Sequence[tuple[int | None, str | None, str]] | None = ()) -> None:
         self.streams = list(streams)
         self.stored = stored
         self.asked: list[str | None] = []
@@ -44,9 +44,12 @@ class Server:
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
         if request.url.path == f"{LOG}/stream":
             return self._stream(request)
+        if request.url.path == LOG and self.stored is None:
+            return httpx2.Response(404, json={"detail": "no log"})
         if request.url.path == LOG:
             found = [
-                {"stage": stage, "at": None, "stream": stream, "text": text} for stage, stream, text in self.stored
+                {"stage": stage, "at": None, "stream": stream, "text": text}
+                for stage, stream, text in self.stored or ()
             ]
             return httpx2.Response(200, json={"job": JOB, "lines": found, "error": "", "attempt": "e1"})
         return httpx2.Response(200, json={"id": JOB})
@@ -71,8 +74,11 @@ def follow() -> Callable[[Server], list[Shown]]:
     return followed
 
 
-def told(shown: Sequence[Shown]) -> list[str]:
-    return [text for each in shown for text in (*each.lines, *([f"[{each.remark}]"] if each.remark else []))]
+def told(shown: Sequence[Shown], *, names: bool = False) -> list[str]:
+    """Return the lines and remarks that were shown, those that name a stage only if ``names``."""
+    remarks = [each.remark if names or not each.remark.startswith("stage ") else "" for each in shown]
+    parts = zip(shown, remarks, strict=True)
+    return [text for each, remark in parts for text in (*each.lines, *([f"[{remark}]"] if remark else []))]
 
 
 OUT = "stdout"
@@ -86,6 +92,34 @@ def test_lines_are_shown_once_and_the_rest_comes_from_the_stored_log(follow: Any
     shown = follow(server)
 
     assert told(shown) == ["a", "b", "c", "d"]
+    assert shown[-1].outcome == "succeeded"
+
+
+def test_each_stage_is_named_once_in_an_attempt(follow: Any) -> None:
+    server = Server(
+        attempt(1, "e0")
+        + lines(1, "a")
+        + lines(2, "b")
+        + attempt(2, "e1")
+        + lines(1, "A")
+        + lines(1, "B", stage=1)
+        + END,
+        stored=[(0, OUT, "A"), (1, OUT, "B"), (1, OUT, "C"), (2, OUT, "D"), (None, None, "of the grader")],
+    )
+
+    assert told(follow(server), names=True) == [
+        *("[stage 1]", "a", "b"),
+        *("[stage 1]", "A", "[stage 2]", "B", "C", "[stage 3]", "D", "of the grader"),
+    ]
+
+
+def test_a_job_whose_log_never_comes_has_an_end(follow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_logs, "STORED_WITHIN", 0.01)
+    server = Server(attempt() + END, stored=None)
+
+    shown = follow(server)
+
+    assert told(shown) == ["[the grader has handed in no log of this job]"]
     assert shown[-1].outcome == "succeeded"
 
 
