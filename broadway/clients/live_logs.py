@@ -31,7 +31,10 @@ class Shown:
 
 @dataclass(slots=True)
 class _Place:
-    """The lines of an attempt that were shown: the number of the last one, and itself, by stage."""
+    """The lines of an attempt that were shown: the number of the last one, and itself, by stage.
+
+    ``stage`` is the one that was named last.
+    """
 
     after: str = ""
     attempt: str = ""

@@ -108,7 +108,7 @@ def test_each_stage_is_named_once_in_an_attempt(follow: Any) -> None:
     )
 
     assert told(follow(server), names=True) == [
-        *("[stage 1]", "a", "b"),
+        *("[stage 1]", "a", "b", "[attempt 2 begins]"),
         *("[stage 1]", "A", "[stage 2]", "B", "C", "[stage 3]", "D", "of the grader"),
     ]
 

@@ -16,6 +16,7 @@ from pollers import BEAT, CLUSTER, Poller, result
 from processes import QUICK, QUICK_DISPATCHER, Processes, processes
 from websockets.asyncio.client import ClientConnection
 
+from broadway.runtime import metrics
 from broadway.service import background
 
 PATIENT = ("--heartbeat-interval", "20")  # for tests without silent graders
@@ -332,3 +333,31 @@ async def test_a_result_is_accepted_after_the_api_was_killed(two: Two) -> None:
         run = await other.finished("cs241", run_id)
 
     assert [(job["outcome"], job["attempts"], job["grader"]) for job in run["jobs"]] == [("succeeded", 1, "survivor")]
+
+
+async def test_a_cancelled_job_brings_its_log_and_nothing_else(cluster: Cluster) -> None:
+    grader = poller(cluster, "poller")
+    await grader.register()
+    await cluster.client.register("cs241", "mp1", students=[stage("exit"), stage("exit")])
+    run_id = await cluster.client.submit("cs241", "mp1", students=1)
+    job = (await until(grader.poll))["grading_job_id"]
+    headers = {"Authorization": "Bearer staff-241"}
+    answer = await cluster.client.http.post(f"/api/v2/courses/cs241/jobs/{job}/cancel", headers=headers)
+    assert answer.is_success, answer.text
+    refused = metrics.OUTCOMES_REFUSED.labels(metrics.Refusal.DUPLICATE)._value  # noqa: SLF001
+    before = refused.get()
+
+    results = [{"success": True, "streams": [[1, 1]]}, {"success": True, "streams": [[2, 1]]}]
+    for text in ("one\ntwo\n", "another\n"):
+        late = await grader.report(job, results=results, logs={"stdout": text, "stderr": ""})
+        assert (late.status_code, late.json()["data"]["message"]) == (400, "cannot update job that is not in STARTED state")
+    stranger = poller(cluster, "stranger")
+    await stranger.register()
+    assert (await stranger.report(job)).status_code == 400
+
+    log = await cluster.client.get(f"courses/cs241/jobs/{job}/log", token="staff-241", version="v2")
+    lines = [(line["stage"], line["stream"], line["text"]) for line in log.json()["lines"]]
+    assert lines == [(0, "stdout", "one"), (1, "stderr", "two")]
+    (found,) = (await cluster.client.describe("cs241", run_id))["jobs"]
+    assert (found["outcome"], found["results"]) == ("cancelled", [{"result": "cancelled by the course staff"}])
+    assert refused.get() == before + 1, "of the stranger"

@@ -163,6 +163,21 @@ async def test_a_reader_that_comes_back_gets_each_line_once(cluster: Cluster, re
     assert "gap" not in second.names
 
 
+async def test_the_end_of_a_cancelled_job_comes_when_its_log_is_stored(cluster: Cluster, readers: Readers) -> None:
+    engine = cluster.graders.start("native")
+    job = await started(cluster, stage("pipe"))
+    reader = readers.open(cluster.client, job)
+    say(engine, "one", "two")
+    await until(lambda: reader.texts == ["one", "two"])
+    headers = {"Authorization": f"Bearer {STAFF}"}
+    answer = await cluster.client.http.post(f"/api/v2/courses/cs241/jobs/{job}/cancel", headers=headers)
+    assert answer.is_success, answer.text
+    await until(lambda: reader.is_over)
+
+    assert reader.texts == ["one", "two"] == await stored(cluster, job)
+    assert reader.data("end") == [{"attempt": 1, "outcome": "cancelled"}]
+
+
 async def test_the_command_prints_the_lines_and_ends_with_the_job(cluster: Cluster) -> None:
     engine = cluster.graders.start("native")
     job = await started(cluster, stage("pipe"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from harness import Cluster, stage, token_of, until
+from harness import Cluster, broadway, stage, token_of, until
 
 from broadway.domain.run import Order, OrderKind, RunState
 
@@ -85,6 +85,31 @@ async def test_a_cancelled_job_is_left_out_and_its_run_goes_on(cluster: Cluster)
     assert [job["outcome"] for job in run["jobs"]] == ["cancelled", "cancelled", "succeeded"]
     assert run["jobs"][0]["reason"] == "cancelled by the course staff"
     assert await refusal(cluster, f"jobs/{first['id']}/cancel") == (409, "the job is over")
+
+
+async def test_the_log_of_a_job_that_was_cancelled_stays_readable_with_its_stages(cluster: Cluster) -> None:
+    engine = cluster.graders.start("host1", slots=1)
+    staged = [stage("print", "of the first"), stage("print-and-hang", "of the second", timeout=600), stage("exit")]
+    await cluster.client.register(COURSE, "mp1", students=staged)
+    job = (await running(cluster, await cluster.client.submit(COURSE, "mp1", students=1)))[0]["id"]
+    await until(lambda: len(engine.started) == 2)
+    await carried_out(cluster, f"jobs/{job}/cancel")
+
+    async def log() -> dict[str, Any] | None:
+        answer = await cluster.client.get(f"grading_job_log/{COURSE}/{job}", token=token_of(COURSE))
+        found: dict[str, Any] | None = answer.json()["data"] if answer.is_success else None
+        return found
+
+    stored = await until(log)
+    access = ("--server", str(cluster.client.http.base_url), "--course", COURSE, "--token", token_of(COURSE))
+    for more in ((), ("--attempt", "1"), ("-f",)):
+        shown = await broadway("job", "log", job, *access, *more)
+        assert shown.exit_code == 0
+        assert [line.rpartition("Z ")[2] for line in shown.stdout.splitlines()] == ["of the first", "of the second"]
+        assert shown.stderr.startswith("[stage 1]\n[stage 2]\n")
+        assert more or stored == {"stdout": shown.stdout, "stderr": ""}
+    found = await cluster.client.get(f"courses/{COURSE}/jobs/{job}", token=token_of(COURSE), version="v2")
+    assert (found.json()["outcome"], found.json()["reason"]) == ("cancelled", "cancelled by the course staff")
 
 
 async def test_failed_jobs_run_again_and_then_the_post_processing(cluster: Cluster) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -103,6 +104,25 @@ async def test_an_execution_that_was_given_back_cannot_be_reported_even_before_t
     cluster.graders.start("honest", slots=1)
 
     assert await outcome(cluster, run_id) == ("succeeded", "honest", "", 1)
+
+
+async def test_a_grader_that_says_that_it_was_told_to_stop_ends_no_job(cluster: Cluster, intruder: Intruder) -> None:
+    run_id = await submit(cluster, 0.1)
+    before = [refused(each) for each in metrics.Refusal]
+    async with intruder.taken() as taken:
+        job = taken.job.job_id
+        await intruder.report(intruder.started(taken.job, "e1"), "started")
+        await until(runs_on(cluster, run_id, intruder.name))
+        for execution, told in (("e1", Outcome.CANCELLED), ("e2", Outcome.SUPERSEDED)):
+            stray = intruder.finished(taken.job, execution, outcome=told, stdout=f"of {execution}\n")
+            await intruder.report(stray, "finished")
+            log = await until(partial(cluster.opened.store.logs.get, job, execution))
+            assert log.stdout == f"of {execution}\n", "kept apart"
+        assert await runs_on(cluster, run_id, intruder.name)()
+        assert [refused(each) for each in metrics.Refusal] == before
+        await intruder.report(intruder.finished(taken.job, "e1", reason="right"), "finished")
+
+        assert await outcome(cluster, run_id) == ("failed", intruder.name, "right", 1)
 
 
 async def test_a_report_needs_the_proof_of_its_own_grader(cluster: Cluster, intruder: Intruder) -> None:
