@@ -350,7 +350,10 @@ async def test_a_cancelled_job_brings_its_log_and_nothing_else(cluster: Cluster)
     results = [{"success": True, "streams": [[1, 1]]}, {"success": True, "streams": [[2, 1]]}]
     for text in ("one\ntwo\n", "another\n"):
         late = await grader.report(job, results=results, logs={"stdout": text, "stderr": ""})
-        assert (late.status_code, late.json()["data"]["message"]) == (400, "cannot update job that is not in STARTED state")
+        assert (late.status_code, late.json()["data"]["message"]) == (
+            400,
+            "cannot update job that is not in STARTED state",
+        )
     stranger = poller(cluster, "stranger")
     await stranger.register()
     assert (await stranger.report(job)).status_code == 400
@@ -359,5 +362,5 @@ async def test_a_cancelled_job_brings_its_log_and_nothing_else(cluster: Cluster)
     lines = [(line["stage"], line["stream"], line["text"]) for line in log.json()["lines"]]
     assert lines == [(0, "stdout", "one"), (1, "stderr", "two")]
     (found,) = (await cluster.client.describe("cs241", run_id))["jobs"]
-    assert (found["outcome"], found["results"]) == ("cancelled", [{"result": "cancelled by the course staff"}])
+    assert (found["outcome"], found["reason"]) == ("cancelled", "cancelled by the course staff")
     assert refused.get() == before + 1, "of the stranger"

@@ -100,8 +100,12 @@ async def test_a_graders_batch_ends_no_job() -> None:
         (running("e2")(stored("j1")), outcome("j1"), False),
         (stored("j1", attempts=(Attempt("e1", "g1", T0, ended_at=T0),)), outcome("j1"), False),
         (running("e1")(stored("j1")), job("j1", generation=2), False),
+        (running("e1")(stored("j1")), outcome("j1").model_copy(update={"outcome": Outcome.CANCELLED}), False),
     ],
-    ids=["start not recorded", "job", "other generation", "running", "elsewhere", "earlier execution", "other job"],
+    ids=[
+        *("start not recorded", "job", "other generation", "running", "elsewhere", "earlier execution", "other job"),
+        "cancelled",
+    ],
 )
 async def test_only_the_execution_that_a_job_waits_for_ends_it(present: Job, event: Event, ends: bool) -> None:
     desk = Desk({"j1": present})

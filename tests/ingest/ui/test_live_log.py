@@ -1,10 +1,12 @@
 """The log of a running job on its page: HTML as it is written, for those who may see it."""
 
 import httpx2
-from graded import World
+from graded import REPORTED, World, results
 from harness import stage
 from visitors import Visitor
 from writers import Database, Writer
+
+from broadway.domain.job import Outcome
 
 STAGES = [stage("echo", untrusted=True), stage("judge")]
 
@@ -73,3 +75,41 @@ async def test_a_student_without_a_stage_to_see_is_told_so(world: World, ada: Vi
     page = await ada.text(f"/ui/j/{world.jobs['ada']}")
     assert "The log of this assignment is for the course staff" in page
     assert "live-log" not in page
+
+
+async def test_the_log_of_a_cancelled_job_is_on_its_way_and_then_on_the_page(world: World, staff: Visitor) -> None:
+    await world.begin(stages=STAGES)
+    execution, path = await world.start("ada"), f"/ui/j/{world.jobs['ada']}"
+    assert (await world.ask(f"jobs/{world.jobs['ada']}/cancel", "POST")).is_success
+    page = await staff.text(path)
+    assert "The log is on its way from the grader." in page
+    assert f'data-live="{path}/live"' in page
+
+    entries = [{**entry, "streams": [[1, 1]]} for entry in (*results(REPORTED), {"success": False, "data": {}})]
+    written = "first\nsecond\n"
+    for student in ("ada", "bob"):
+        about = execution if student == "ada" else await world.start(student)
+        await world.finish(student, entries, execution=about, outcome=Outcome.CANCELLED, stdout=written)
+    page = await staff.text(path)
+    assert page.index("Stage 1") < page.index("<code>first") < page.index("Stage 2") < page.index("<code>second")
+    assert "data-live" not in page
+    assert "secret-name" not in page, "a cancelled job has no report"
+    assert "data-live" in await staff.text(f"/ui/j/{world.jobs['bob']}"), "a grader cancels no job"
+
+
+async def test_the_stream_of_a_cancelled_jobs_page_ends_with_its_log(world: World, staff: Visitor) -> None:
+    await world.begin(stages=STAGES)
+    execution, path = await world.start("ada"), f"/ui/j/{world.jobs['ada']}"
+    assert (await world.ask(f"jobs/{world.jobs['ada']}/cancel", "POST")).is_success
+
+    entries = [{"success": False, "data": {}, "streams": [[1, 1]]}]
+    told: list[str] = []
+    async with staff.http.stream("GET", f"{path}/live") as answer:
+        async for event in httpx2.EventSource(answer):
+            told += [event.data] if event.event == "parts" else []
+            if "The log is on its way" in event.data:
+                await world.finish("ada", entries, execution=execution, outcome=Outcome.CANCELLED, stdout="so far\n")
+            elif "so far" in event.data:
+                break
+    assert "The log is on its way" in told[0]
+    assert "Stage 1" in told[-1]
