@@ -10,6 +10,7 @@ import docker
 import forks
 import httpx2
 import hypothesis
+import parsers
 import pytest
 import structlog
 from crashing import Crash, armed
@@ -30,6 +31,8 @@ hypothesis.settings.load_profile("broadway")
 *_before, _ = structlog.get_config()["processors"]
 _renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
 structlog.configure(processors=[*_before, _renderer])
+
+parsers.build_once()
 
 Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
 

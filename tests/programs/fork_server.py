@@ -23,6 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+import parsers
+import typer
+
+from broadway.cli.app import app
+
 WARM = (
     "broadway.cli.app",
     "broadway.cli.doctor",
@@ -68,6 +73,8 @@ def main() -> None:
     for name in WARM:
         if name.endswith(".__main__"):
             del sys.modules[name]  # each program imports its own
+    parsers.build_once()
+    typer.main.get_command(app)
     gc.collect()
     gc.freeze()
     end(run_to_end(serve(socket.socket(fileno=int(sys.argv[1])))))
