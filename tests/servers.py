@@ -61,7 +61,7 @@ async def dsn(directory: Path, given: Mapping[str, str] = os.environ) -> AsyncIt
         return
     async with store(directory) as own:
         yield own.dsn
-        os.kill(own.pid, signal.SIGKILL)  # the data are temporary, and the store would take 8 s to end
+        os.kill(own.pid, signal.SIGKILL)  # the data are temporary, and the store would take seconds to end
 
 
 @asynccontextmanager
