@@ -36,7 +36,7 @@ class Diagnosis:
         return {finding["check"] for finding in self.findings if finding["level"] == "problem"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings(settings: ApiSettings) -> ApiSettings:
     """Heartbeats with long intervals: graders stay alive during the checks, even on a busy machine."""
     return settings.model_copy(update={"heartbeat_interval": 20})

@@ -47,7 +47,7 @@ async def name(management: Management) -> AsyncIterator[str]:
     await management.delete("users", grader_user(grader_id))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings(settings: ApiSettings, broker_node: Node, name: str) -> ApiSettings:  # noqa: ARG001 - outlives the grader
     return settings.model_copy(update={"management_url": SecretStr(broker_node.administration)})
 

@@ -29,7 +29,7 @@ async def purge(cluster: Cluster, *queues: str) -> int:
         return sum([(await (await channel.get_queue(name)).purge()).message_count or 0 for name in queues])
 
 
-@pytest.mark.parametrize("patience", [Patience(second_look=0.5)], ids=["soon"])
+@pytest.mark.parametrize("patience", [Patience(second_look=0.5)], ids=["soon"], scope="module")
 async def test_a_purged_backlog_is_published_again(cluster: Cluster) -> None:
     await cluster.client.register("capped", "mp1", students=[stage("exit", "0")])
     run_id = await cluster.client.submit("capped", "mp1", students=2 * JobsQueued.most + 2)
@@ -51,7 +51,7 @@ async def depth(cluster: Cluster, name: str) -> int:
         return (await channel.declare_queue(name, passive=True)).declaration_result.message_count or 0
 
 
-@pytest.mark.parametrize("patience", [Patience(dispatch=timedelta(seconds=0.5))], ids=["soon"])
+@pytest.mark.parametrize("patience", [Patience(dispatch=timedelta(seconds=0.5))], ids=["soon"], scope="module")
 async def test_a_purged_ready_queue_is_filled_again(cluster: Cluster) -> None:
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     run_id = await cluster.client.submit("cs241", "mp1", students=3)

@@ -25,7 +25,7 @@ class Untouched(FakeContainers):
         raise AssertionError("this grader has not got its id")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings(settings: Any) -> Any:
     """Let the API wait longer for a silent grader: on a busy machine, the first must not be taken for dead."""
     return settings.model_copy(update={"heartbeat_interval": 3})

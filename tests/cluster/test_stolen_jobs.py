@@ -29,7 +29,7 @@ from broadway.runtime.metrics import UNPROVEN
 from broadway.settings.programs import ApiSettings
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings(settings: ApiSettings, broker_node: Node) -> ApiSettings:
     return settings.model_copy(update={"management_url": SecretStr(broker_node.administration)})
 
