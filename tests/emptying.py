@@ -1,7 +1,8 @@
 """The removal of all that a test leaves in a deployment that it shares with other tests."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import aio_pika
 import httpx2
@@ -9,11 +10,12 @@ from harness import Client, Place, token_of, until
 from pymongo import AsyncMongoClient
 
 from broadway.domain.run import RunState
-from broadway.messages.topology import DEAD, RESULTS, DISPATCHER, UNROUTED_FACTS, durable_queues
+from broadway.messages.topology import DISPATCHER, RESULTS, durable_queues
 
 Mongo = AsyncMongoClient[dict[str, Any]]
 # The deployment's own documents: its secrets, its leader, its migrations.
-KEPT = frozenset({"course", "service_lease", "service_secret", "migration", "retention"})
+KEPT = frozenset({"service_lease", "service_secret", "migration", "retention"})
+CONFIGURED = ("course", "pool")  # from the settings
 OPEN = {"state": {"$nin": [state.value for state in RunState if state.is_terminal]}}
 CONSUMED = frozenset({RESULTS.name, DISPATCHER.name})  # by the control plane, which empties them itself
 
@@ -25,7 +27,13 @@ class Contents:
     place: Place
     client: Client
     mongo: Mongo
-    courses: list[dict[str, Any]]
+    configured: Mapping[str, list[dict[str, Any]]]
+
+    @classmethod
+    async def of(cls, place: Place, client: Client, mongo: Mongo) -> Self:
+        """Note the contents of a new deployment."""
+        main = mongo[f"{place.name}_ag"]
+        return cls(place, client, mongo, {name: await main[name].find().to_list() for name in CONFIGURED})
 
     async def cancel(self) -> None:
         """Cancel the runs that have not ended, so that no grader has a job."""
@@ -44,15 +52,17 @@ class Contents:
 
     async def remove(self) -> None:
         """Purge the queues, and delete the documents."""
-        names = {queue.name for queue in durable_queues([each["_id"] for each in self.courses], ["default"])}
+        courses = [each["_id"] for each in self.configured["course"]]
+        names = {queue.name for queue in durable_queues(courses, ["default"])}
         async with await aio_pika.connect(self.place.amqp_url) as connection, connection.channel() as channel:
             for name in names - CONSUMED:
                 await (await channel.get_queue(name, ensure=False)).purge()
         for database in (f"{self.place.name}_ag", f"{self.place.name}_logs"):
             for name in await self.mongo[database].list_collection_names():
-                if name not in KEPT:
+                if name not in (*KEPT, *CONFIGURED):
                     await self.mongo[database][name].delete_many({})
-        found = self.mongo[f"{self.place.name}_ag"]["course"]
-        if await found.find().to_list() != self.courses:
-            await found.delete_many({})
-            await found.insert_many(self.courses)
+        for name, documents in self.configured.items():
+            collection = self.mongo[f"{self.place.name}_ag"][name]
+            if await collection.find().to_list() != documents:
+                await collection.delete_many({})
+                await collection.insert_many(documents)

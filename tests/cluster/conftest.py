@@ -6,7 +6,7 @@ The tests of a module share the control plane; after each test, its graders, job
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from harness import METRICS_TOKEN, Client, Cluster, Graders, Place, free_port, u
 from pymongo import AsyncMongoClient
 
 from broadway import connections
+from broadway.dispatcher import gauges, queue_probes
 from broadway.dispatcher import serve as dispatcher
 from broadway.dispatcher.patience import PATIENCE, Patience
 from broadway.ingest import serve as ingest
@@ -63,6 +64,16 @@ def settings(module_place: Place, tmp_path_factory: pytest.TempPathFactory, cour
 def patience() -> Patience:
     """The dispatcher's delays before it repairs."""
     return PATIENCE
+
+
+@pytest.fixture(scope="module")
+def often() -> Iterator[None]:
+    """Let the dispatcher count jobs and probe queues every moment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gauges, "INTERVAL", 0.3)
+        patch.setattr(gauges, "COUNT_INTERVAL", 0.5)
+        patch.setattr(queue_probes, "INTERVAL", 0.5)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +142,7 @@ async def deployed(place: Place, settings: ApiSettings, patience: Patience) -> A
         client = await stack.enter_async_context(Client.connect(f"http://127.0.0.1:{settings.bind_port}"))
         mongo = await stack.enter_async_context(AsyncMongoClient[dict[str, Any]](settings.mongodb.dsn))
         await until(client.is_ready)
-        courses = await mongo[settings.mongodb.primary]["course"].find().to_list()
-        yield Deployment(place, settings, client, opened, Contents(place, client, mongo, courses))
+        yield Deployment(place, settings, client, opened, await Contents.of(place, client, mongo))
 
 
 @contextlib.asynccontextmanager

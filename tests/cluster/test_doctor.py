@@ -127,6 +127,14 @@ async def test_an_unavailable_part_is_named_and_the_others_are_checked(cluster: 
         assert sick.levels(other)
 
 
+async def test_silent_parts_are_named_after_a_timeout(cluster: Cluster) -> None:
+    async with silence() as port:
+        silent = {name: value for part in ("api", "broker", "store") for name, value in moved(part, port).items()}
+        sick = await examine(cluster, "--timeout", "2", **silent)
+    assert sick.problems == {"api", "broker", "store"}
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("part", ["api", "broker", "store"])
 async def test_a_silent_part_is_named_after_a_timeout(cluster: Cluster, part: str) -> None:
     await healthy(cluster)
