@@ -6,7 +6,7 @@ The tests of a module share the control plane; after each test, its graders, job
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from emptying import Contents
 from harness import METRICS_TOKEN, Client, Cluster, Graders, Place, free_port, until
+from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 
 from broadway import connections
@@ -57,7 +58,27 @@ async def module_place(places: Any) -> AsyncIterator[Place]:
 
 @pytest.fixture(scope="module")
 def settings(module_place: Place, tmp_path_factory: pytest.TempPathFactory, courses: Courses) -> ApiSettings:
-    return settings_for(module_place, tmp_path_factory.mktemp("courses"), courses)
+    config = tmp_path_factory.mktemp("courses") / "courses.json"
+    config.write_text(json.dumps(courses))
+    return ApiSettings.model_validate(
+        {
+            "amqp_url": module_place.amqp_url,
+            "mongodb": {"dsn": module_place.mongodb_dsn, "primary": f"{module_place.name}_ag", "logs": f"{module_place.name}_logs"},
+            "course_config": config,
+            "token": "cluster-token",
+            "operator_token": "operator-token",
+            "original_graders": "default,another",
+            "bind_addr": "127.0.0.1",
+            "bind_port": free_port(),
+            "log": {"dir": ""},
+            "metrics_token": METRICS_TOKEN,
+            "http": {"failures_per_minute": 1_000_000},  # all tests come from one address
+            "heartbeat_interval": 1,
+            "reconcile_interval": 0.5,
+            "retry_backoff": 0.05,
+            "leader_ttl": 20,  # a busy machine's store may not answer for seconds
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -95,35 +116,18 @@ async def cluster(deployment: Deployment, tmp_path: Path) -> AsyncIterator[Clust
 
 
 @pytest.fixture
-async def own_cluster(place: Place, tmp_path: Path, courses: Courses, patience: Patience) -> AsyncIterator[Cluster]:
+async def own_cluster(
+    place: Place, tmp_path: Path, settings: ApiSettings, patience: Patience
+) -> AsyncIterator[Cluster]:
     """A cluster for one test, which may break it."""
-    settings = settings_for(place, tmp_path, courses)
-    async with deployed(place, settings, patience) as deployment, in_use(deployment, tmp_path) as cluster:
+    names = {"primary": f"{place.name}_ag", "logs": f"{place.name}_logs"}
+    own = {
+        "amqp_url": SecretStr(place.amqp_url),
+        "mongodb": settings.mongodb.model_copy(update=names),
+        "bind_port": free_port(),
+    }
+    async with deployed(place, settings.model_copy(update=own), patience) as deployment, in_use(deployment, tmp_path) as cluster:
         yield cluster
-
-
-def settings_for(place: Place, directory: Path, courses: Mapping[str, Any]) -> ApiSettings:
-    config = directory / "courses.json"
-    config.write_text(json.dumps(courses))
-    return ApiSettings.model_validate(
-        {
-            "amqp_url": place.amqp_url,
-            "mongodb": {"dsn": place.mongodb_dsn, "primary": f"{place.name}_ag", "logs": f"{place.name}_logs"},
-            "course_config": config,
-            "token": "cluster-token",
-            "operator_token": "operator-token",
-            "original_graders": "default,another",
-            "bind_addr": "127.0.0.1",
-            "bind_port": free_port(),
-            "log": {"dir": ""},
-            "metrics_token": METRICS_TOKEN,
-            "http": {"failures_per_minute": 1_000_000},  # all tests come from one address
-            "heartbeat_interval": 1,
-            "reconcile_interval": 0.5,
-            "retry_backoff": 0.05,
-            "leader_ttl": 20,  # a busy machine's store may not answer for seconds
-        }
-    )
 
 
 @contextlib.asynccontextmanager
