@@ -118,7 +118,7 @@ class FakeContainers:
 
 async def _exists(path: Path) -> None:
     """Return once a file exists, by which a test ends a stage in another process."""
-    while not path.exists():
+    while not path.exists():  # noqa: ASYNC110 - another process makes it
         await asyncio.sleep(0.02)
 
 

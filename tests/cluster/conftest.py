@@ -63,7 +63,11 @@ def settings(module_place: Place, tmp_path_factory: pytest.TempPathFactory, cour
     return ApiSettings.model_validate(
         {
             "amqp_url": module_place.amqp_url,
-            "mongodb": {"dsn": module_place.mongodb_dsn, "primary": f"{module_place.name}_ag", "logs": f"{module_place.name}_logs"},
+            "mongodb": {
+                "dsn": module_place.mongodb_dsn,
+                "primary": f"{module_place.name}_ag",
+                "logs": f"{module_place.name}_logs",
+            },
             "course_config": config,
             "token": "cluster-token",
             "operator_token": "operator-token",
@@ -126,7 +130,10 @@ async def own_cluster(
         "mongodb": settings.mongodb.model_copy(update=names),
         "bind_port": free_port(),
     }
-    async with deployed(place, settings.model_copy(update=own), patience) as deployment, in_use(deployment, tmp_path) as cluster:
+    async with (
+        deployed(place, settings.model_copy(update=own), patience) as deployment,
+        in_use(deployment, tmp_path) as cluster,
+    ):
         yield cluster
 
 

@@ -10,8 +10,6 @@ from processes import QUICK, QUICK_DISPATCHER, processes
 from yarl import URL
 
 
-
-
 async def sees_broker(client: Client) -> bool:
     """Return whether the API has reached the broker and declared the exchanges."""
     sees: bool = (await client.http.get("/readyz")).json()["broker"]

@@ -175,7 +175,9 @@ async def test_a_grader_with_a_broken_engine_pauses_itself_and_resumes(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checks: list[SelfCheck] = []
-    monkeypatch.setattr(grader, "SelfCheck", lambda *given, **more: checks.append(SelfCheck(*given, **more)) or checks[-1])
+    monkeypatch.setattr(
+        grader, "SelfCheck", lambda *given, **more: checks.append(SelfCheck(*given, **more)) or checks[-1]
+    )
     broken = cluster.graders.attach("h1", str(cluster.client.http.base_url), slots=1, pause_after=2, pause=600.0)
     broken.is_broken = True
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])

@@ -34,6 +34,7 @@ def _sweeps_often() -> Iterator[None]:
         patch.setattr(undecided, "SWEEP_INTERVAL", 0.5)
         yield
 
+
 COURSE = "cs241"
 GIVEN = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 SECRET = "a-secret-of-this-hook"
