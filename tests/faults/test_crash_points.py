@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 from faults.report import Report
+from faults.servers import Servers
 from faults.test_callbacks import OF_CALLBACKS
 from faults.test_regrades import OF_REGRADES
 from faults.test_uploads import OF_GRADES, OF_UPLOADS
@@ -47,8 +48,10 @@ PHASES: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with World.open(tmp_path_factory.mktemp("world"), graders=2, slots=SLOTS, crashes=True) as world:
+async def world(shared: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    async with World.open(
+        tmp_path_factory.mktemp("world"), shared=shared, graders=2, slots=SLOTS, crashes=True
+    ) as world:
         scored = stage("print", SCORES, results={"format": "autolab"})
         for course in COURSES:
             await world.register(course, QUICK, {"student_pipeline": [scored], **PHASES})
