@@ -95,10 +95,19 @@ class Server(Generic[S]):
         os.kill(self.current.pid, signal.SIGKILL)
         await self.is_up.wait()
 
+    @contextlib.asynccontextmanager
+    async def frozen(self) -> AsyncIterator[None]:
+        """Freeze the server for the time of the block."""
+        pid = self.current.pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
     async def freeze(self, seconds: float) -> None:
-        os.kill(self.current.pid, signal.SIGSTOP)
-        await asyncio.sleep(seconds)
-        os.kill(self.current.pid, signal.SIGCONT)
+        async with self.frozen():
+            await asyncio.sleep(seconds)
 
 
 @dataclass
@@ -164,17 +173,31 @@ class Rabbit(VirtualHost):
             node = server.current
             yield cls(node.amqp_url, node.management_url, (node.username, node.password), server, directory)
 
-    async def alarm(self, seconds: float) -> None:
-        """Raise a memory alarm for a time, which blocks publishers."""
+    @contextlib.asynccontextmanager
+    async def short_of_memory(self) -> AsyncIterator[None]:
+        """Raise a memory alarm for the time of the block, which blocks publishers."""
         await self.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.00001).")
-        await asyncio.sleep(seconds)
-        await self.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4).")
+        try:
+            yield
+        finally:
+            await self.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4).")
+
+    @contextlib.asynccontextmanager
+    async def short_of_disk(self) -> AsyncIterator[None]:
+        """Raise a disk alarm for the time of the block, which blocks publishers too."""
+        await self.evaluate("rabbit_disk_monitor:set_disk_free_limit(1000000000000000000).")
+        try:
+            yield
+        finally:
+            await self.evaluate("rabbit_disk_monitor:set_disk_free_limit(50000000).")
+
+    async def alarm(self, seconds: float) -> None:
+        async with self.short_of_memory():
+            await asyncio.sleep(seconds)
 
     async def disk_alarm(self, seconds: float) -> None:
-        """Raise a disk alarm for a time, which blocks publishers too."""
-        await self.evaluate("rabbit_disk_monitor:set_disk_free_limit(1000000000000000000).")
-        await asyncio.sleep(seconds)
-        await self.evaluate("rabbit_disk_monitor:set_disk_free_limit(50000000).")
+        async with self.short_of_disk():
+            await asyncio.sleep(seconds)
 
     async def evaluate(self, expression: str) -> str:
         """Run an Erlang expression in the node, and return its output."""
