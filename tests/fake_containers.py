@@ -101,13 +101,10 @@ class FakeContainers:
             await asyncio.sleep(float("inf"))
         try:
             async with asyncio.timeout(stage.timeout):
-                if verb == "pipe":
-                    return await _writing(self._piped(), output)
-                if verb == "talk":
-                    return await _writing(_talk(int(arguments[0])), output)
-                if verb == "print-and-hang":
-                    output.feed(1, f"{' '.join(arguments)}\n".encode(), time.time_ns())
-                    await asyncio.sleep(float("inf"))
+                if texts := self._texts(verb, arguments):
+                    return await _writing(texts, output)
+                if verb == "until":
+                    await _exists(Path(arguments[0]))
                 if verb in ("sleep", "hang"):
                     await asyncio.sleep(float(arguments[0]) if arguments else float("inf"))
                 ending = _ending(verb, arguments, stage, directory)
@@ -118,6 +115,17 @@ class FakeContainers:
         state = final_state(ending.code, begun, ended, oom_killed=ending.oom)
         size, streams = len(ending.output), [(1, 1)] if text else []
         return StageRun(ending.code, ending.killed, ending.oom, begun, ended, text, size, state, streams=streams)
+
+    def _texts(self, verb: str, arguments: Sequence[str]) -> AsyncIterator[str] | None:
+        """Return the texts that a stage writes as it runs."""
+        match verb:
+            case "pipe":
+                return self._piped()
+            case "talk":
+                return _talk(int(arguments[0]))
+            case "print-and-hang":
+                return _printed(" ".join(arguments))
+        return None
 
     async def _piped(self) -> AsyncIterator[str]:
         """Yield the texts of the pipe, until None comes."""
@@ -131,11 +139,23 @@ class FakeContainers:
         return 0
 
 
+async def _exists(path: Path) -> None:
+    """Return once a file exists, by which a test ends a stage in another process."""
+    while not path.exists():  # noqa: ASYNC110 - another process makes it
+        await asyncio.sleep(0.02)
+
+
 async def _talk(lines: int) -> AsyncIterator[str]:
     """Yield numbered lines, one every few milliseconds."""
     for number in range(1, lines + 1):
         yield f"line {number}\n"
         await asyncio.sleep(0.01)
+
+
+async def _printed(text: str) -> AsyncIterator[str]:
+    """Yield a line, and then nothing without an end."""
+    yield f"{text}\n"
+    await asyncio.sleep(float("inf"))
 
 
 def _killed(begun: datetime, output: OutputLog) -> StageRun:
