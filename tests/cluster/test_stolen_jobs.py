@@ -110,7 +110,7 @@ async def test_an_execution_that_was_given_back_cannot_be_reported_even_before_t
 
 
 async def test_a_grader_that_says_that_it_was_told_to_stop_ends_no_job(cluster: Cluster, intruder: Intruder) -> None:
-    run_id = await submit(cluster, 0.1)
+    run_id = await submit(cluster)
     before = [refused(each) for each in metrics.Refusal]
     async with intruder.taken() as taken:
         job = taken.job.job_id
