@@ -64,7 +64,9 @@ class Runner:
         with metrics.GRADER_SLOTS_USED.track_inprogress():
             collection = Collection()
             graded = await self._grade(job_id, execution_id, stages, preparation, collection, listener, stop)
-            if not collection.is_empty and graded.outcome is not Outcome.CANCELLED:
+            if graded.outcome is Outcome.CANCELLED:
+                return graded
+            if not collection.is_empty:
                 failure = await _sent(collection, sending)
                 graded = replace(graded, stderr=f"{graded.stderr}{collection.note}{failure}")
         metrics.GRADER_JOBS.labels(graded.outcome).inc()
