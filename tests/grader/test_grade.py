@@ -136,7 +136,7 @@ async def stopped(
 
 
 async def test_a_job_that_is_stopped_keeps_the_output_so_far_and_starts_no_further_stage(tmp_path: Path) -> None:
-    containers = FakeContainers()
+    containers = Acting()
     stages = [trusted(entrypoint=["print", "first"]), trusted(entrypoint=["print-and-hang", "second"]), trusted()]
     graded = await stopped(tmp_path, containers, lambda: len(containers.started) == 2, *stages)
 
@@ -144,6 +144,7 @@ async def test_a_job_that_is_stopped_keeps_the_output_so_far_and_starts_no_furth
     assert [line.partition(" ")[2] for line in graded.stdout.splitlines()] == ["first", "second"]
     assert [(each.success, list(each.streams)) for each in graded.results] == [(True, [(1, 1)]), (False, [(1, 1)])]
     assert len(containers.started) == 2
+    assert [each.labels.stage for each in containers.dismissed] == [2]
 
 
 async def test_a_job_that_is_stopped_before_its_stages_ends_at_once(tmp_path: Path) -> None:

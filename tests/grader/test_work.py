@@ -254,16 +254,20 @@ async def test_the_output_of_a_cancelled_job_is_reported_and_changes_nothing_her
     broker, containers = RecordingBroker(), FakeContainers()
     spool = Spool(tmp_path / "spool", JobFinished)
     subject = worker(containers, tmp_path, spool, broker)
-    job = dispatched("print-and-hang", "so far")
+    keeping = stage("write", "plot.png", "1", artifacts=["*.png"])
+    stages = [keeping, stage("print-and-hang", "so far")]
+    job = dispatched("exit").model_copy(update={"stages": stages})
     working = asyncio.create_task(subject.work(job))
-    await until(lambda: containers.started)
+    await until(lambda: len(containers.started) == 2)
     for _ in range(2):  # the command may be repeated
         await subject.obey(CancelJob(**job.ids, reason="cancelled by the course staff"))
     await working
 
     (finished,) = broker.events
     assert isinstance(finished, JobFinished)
-    assert (finished.outcome, finished.reason) == (Outcome.CANCELLED, "stage 1 of 1: cancelled while it ran")
+    assert (finished.outcome, finished.reason) == (Outcome.CANCELLED, "stage 2 of 2: cancelled while it ran")
+    assert finished.stdout.endswith(" so far\n")
+    assert finished.stderr == "", "its artifacts are not sent"
     assert (list(spool), subject.running) == ([], [])
 
     await subject.work(dispatched("exit", "0"))

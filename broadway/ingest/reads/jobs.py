@@ -37,7 +37,9 @@ class JobReads:
 
     async def log(self, job: Job) -> JobLog | None:
         """Return the log of a finished job; None while it has none."""
-        if not job.is_terminal:
+        if not job.is_terminal or (
+            job.execution_id is None and job.attempts
+        ):  # it has not run since it was queued again
             return None
         kept = await self._log_of(job, job.execution_id)
         if kept is None or kept.streams:
