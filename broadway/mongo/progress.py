@@ -1,6 +1,8 @@
 """The progress of runs: few fields of many jobs, which cost half of what whole documents cost."""
 
+from collections.abc import Collection as Container
 from collections.abc import Sequence
+from dataclasses import replace
 
 from broadway.domain.job import JobState, Outcome
 from broadway.domain.progress import JobProgress
@@ -13,6 +15,7 @@ _FIELDS = (
     *("queued_at", "started_at", "finished_at", "generation"),
 )
 _PROJECTION = dict.fromkeys(_FIELDS, 1)
+_OF_OPEN = dict.fromkeys(("state", "started_at"), 1)  # the fields of an open job that change within a round
 _OPEN = [state.value for state in JobState if state is not JobState.FINISHED]
 MOST_BY_ID = 200  # jobs read one by one; if more have ended since, all jobs of the run are read
 
@@ -30,26 +33,29 @@ class Progress:
         return sorted(await self._joined(found), key=_in_roster_order)
 
     async def of_run_again(
-        self, run_id: str, lasting: Sequence[JobProgress], others: Sequence[str]
+        self, run_id: str, earlier: Sequence[JobProgress], lasting: Container[str]
     ) -> list[JobProgress]:
-        """Return the progress of a run's jobs after an earlier read.
+        """Return the progress of a run's jobs after an earlier read, in the same round of the run.
 
         Args:
             run_id: The run.
-            lasting: Jobs of the earlier read that cannot have changed; they are returned as they are.
-            others: The ids of its other jobs.
+            earlier: All its jobs as the earlier read has found them.
+            lasting: The ids of those that cannot have changed, which are not read.
         """
         # Equal to a bare value: for ``$eq`` the embedded store does not use both fields of the index.
-        found = await self._jobs.find({"grading_run_id": run_id, "state": {"$in": _OPEN}}, _PROJECTION)
-        known = {str(each["_id"]) for each in found}
-        ended = [each for each in others if each not in known]
-        if len(ended) > MOST_BY_ID:
+        stored = await self._jobs.find({"grading_run_id": run_id, "state": {"$in": _OPEN}}, _OF_OPEN)
+        known = {job.id: job for job in earlier}
+        opened = {str(each["_id"]): each for each in stored}
+        still = [each for identity, each in opened.items() if identity in known and identity not in lasting]
+        # New ones, ended ones, and those that an order has opened meanwhile.
+        moved = [identity for identity in opened if identity not in known or identity in lasting]
+        moved += [identity for identity in known if identity not in opened and identity not in lasting]
+        if len(moved) > MOST_BY_ID:
             return await self.of_run(run_id)
-        if ended:
-            found += await self._jobs.find_by_ids(object_ids(ended), _PROJECTION)
-        again = await self._joined(found)
-        ids = {job.id for job in again}
-        return sorted([*again, *(job for job in lasting if job.id not in ids)], key=_in_roster_order)
+        read = await self._joined(await self._jobs.find_by_ids(object_ids(moved), _PROJECTION)) if moved else []
+        kept = [known[identity] for identity in lasting if identity not in opened]
+        jobs = [*(_still_open(known[str(each["_id"])], each) for each in still), *kept, *read]
+        return sorted(jobs, key=_in_roster_order)
 
     async def _joined(self, found: Sequence[Document]) -> list[JobProgress]:
         """Return the jobs of documents, with the times of their starts."""
@@ -77,6 +83,13 @@ def _progress(document: Document) -> JobProgress:
         outcome=outcome,
         success=document.get("success"),
     )
+
+
+def _still_open(earlier: JobProgress, document: Document) -> JobProgress:
+    """Return an open job after an earlier read: the same object if it has not changed."""
+    state, started_at = state_of(document), document.get("started_at")
+    is_same = (state, started_at) == (earlier.state, earlier.started_at)
+    return earlier if is_same else replace(earlier, state=state, started_at=started_at)
 
 
 _PLACES = {phase: place for place, phase in enumerate(TYPE)}

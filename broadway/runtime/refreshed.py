@@ -14,18 +14,21 @@ SOONEST = 0.25  # of the time for which a value may be used
 class Refreshed(Generic[Value]):
     """A value that is used again while it is fresh.
 
-    The age of a value counts from the beginning of its read. A reader who asks for a value that is soon too old gets
-    it and begins the next read; without readers nothing is read. An error of a read for which no reader waits is lost:
-    the next read raises its own.
+    A reader who asks for a value that is soon too old gets it, and begins the next read; without readers nothing is
+    read. An error of a read for which no reader waits is lost: the next read raises its own.
 
     Args:
-        read: The read.
+        read: The read; it returns a value, and the time from which on the age of the value counts.
         fresh: Seconds for which a value may be used.
         clock: The time in seconds.
     """
 
     def __init__(
-        self, read: Callable[[], Awaitable[Value]], *, fresh: float, clock: Callable[[], float] = time.monotonic
+        self,
+        read: Callable[[], Awaitable[tuple[Value, float]]],
+        *,
+        fresh: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._read = read
         self._fresh = fresh
@@ -36,12 +39,9 @@ class Refreshed(Generic[Value]):
 
     async def get(self) -> Value:
         """Return a fresh value; wait for a read if there is none."""
-        if self._known is None:
+        if self._known is None or (age := self._clock() - self._known[1]) >= self._fresh:
             return await asyncio.shield(self._begun())
-        value, read_at = self._known
-        age = self._clock() - read_at
-        if age >= self._fresh:
-            return await asyncio.shield(self._begun())
+        value, _ = self._known
         if age >= max(SOONEST * self._fresh, self._fresh - EARLY * self._seconds):
             self._begun()
         return value
@@ -60,9 +60,9 @@ class Refreshed(Generic[Value]):
 
     async def _run(self) -> Value:
         begun = self._clock()
-        value = await self._read()
+        value, read_at = await self._read()
         self._seconds = self._clock() - begun
-        self.put(value, begun)
+        self.put(value, read_at)
         return value
 
 

@@ -5,7 +5,7 @@ Of a run that goes on the jobs that have ended are remembered: they stay as they
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,14 +31,14 @@ class JobsProgress(Protocol):
         """Return the progress of a run's jobs, in the order of phases and of the roster."""
 
     async def of_run_again(
-        self, run_id: str, lasting: Sequence[JobProgress], others: Sequence[str]
+        self, run_id: str, earlier: Sequence[JobProgress], lasting: Collection[str]
     ) -> list[JobProgress]:
-        """Return the progress of a run's jobs after an earlier read.
+        """Return the progress of a run's jobs after an earlier read, in the same round of the run.
 
         Args:
             run_id: The run.
-            lasting: Jobs of the earlier read that cannot have changed; they are returned as they are.
-            others: The ids of its other jobs.
+            earlier: All its jobs as the earlier read has found them.
+            lasting: The ids of those that cannot have changed, which are not read.
         """
 
 
@@ -167,29 +167,30 @@ class ProgressReads:
     async def _jobs_of(self, run: Run, now: float) -> tuple[list[JobProgress], float]:
         """Return the progress of a run's jobs, and the time of the last read of all of them."""
         earlier = self._going.get(run.id)
-        if earlier is not None and now - earlier.whole_at < LIFETIME and (lasting := _lasting(earlier.progress, run)):
-            ids = {job.id for job in lasting}
-            others = [job.id for job in earlier.progress.jobs if job.id not in ids]
-            return await self._progress.of_run_again(run.id, lasting, others), earlier.whole_at
+        is_known = earlier is not None and now - earlier.whole_at < LIFETIME
+        if earlier and is_known and run.phase and _is_same_step(earlier.progress.run, run):
+            jobs = earlier.progress.jobs
+            return await self._progress.of_run_again(run.id, jobs, _lasting(jobs, run.phase)), earlier.whole_at
         return await self._progress.of_run(run.id), now
 
 
-def _lasting(earlier: RunProgress, run: Run) -> Sequence[JobProgress]:
-    """Return the jobs of an earlier read that cannot have changed: ended ones of the present phase and those before it.
+def _is_same_step(earlier: Run, run: Run) -> bool:
+    """Return whether a run has waited for its jobs only: no order has come, and all jobs of its phase exist."""
+    return all(
+        (each.state, each.round, each.order, each.publish_at) == (run.state, run.round, None, None)
+        for each in (earlier, run)
+    )
 
-    An order raises the round of its run before it changes a job, and a step renews jobs of later phases only.
+
+def _lasting(jobs: Sequence[JobProgress], phase: Phase) -> frozenset[str]:
+    """Return the ids of the jobs that stay as they are in a phase of a run until an order or the next phase.
+
+    They are the ended ones of the phase and of those before it: the step to a phase renews jobs of this phase only, and
+    an order raises the round of its run before it changes a job.
     """
-    is_same = (earlier.run.state, earlier.run.round) == (run.state, run.round)
-    if not is_same or run.phase is None or not (_is_quiet(earlier.run) and _is_quiet(run)):
-        return ()
     phases = list(Phase)
-    begun = phases[: phases.index(run.phase) + 1]
-    return [job for job in earlier.jobs if job.is_terminal and job.phase in begun]
-
-
-def _is_quiet(run: Run) -> bool:
-    """Return whether a run waits for its jobs only: no order is being carried out, and all jobs of its phase exist."""
-    return run.order is None and run.publish_at is None
+    begun = frozenset(phases[: phases.index(phase) + 1])
+    return frozenset(job.id for job in jobs if job.is_terminal and job.phase in begun)
 
 
 def _size(shared: SharedProgress) -> int:

@@ -158,12 +158,14 @@ class RunTables:
         self._kept.move_to_end(key)
         return self._kept[key]
 
-    async def _read(self, course: str, run_id: str, kept: _Kept) -> RunTable | None:
+    async def _read(self, course: str, run_id: str, kept: _Kept) -> tuple[RunTable | None, float]:
+        begun = self._clock()
         shared = await self._progress.of_run(course, run_id)
         if shared is None:
-            return None
+            return None, begun
         async with kept.lock:
-            return await self._made(kept, shared)
+            # A remembered progress was read earlier, and holds at the time of the question.
+            return await self._made(kept, shared), max(begun, shared.read_at)
 
     async def _made(self, kept: _Kept, shared: SharedProgress) -> RunTable:
         """Return the table of a progress: the last table, if it is of the same one."""
