@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 
-EARLY = 2  # a read begins so many of its durations before the value is too old
+EARLY = 3  # a read begins so many of its durations before the value is too old
 SOONEST = 0.25  # of the time for which a value may be used
 
 
@@ -59,9 +59,8 @@ class Refreshed(Generic[Value]):
         return self._reading
 
     async def _run(self) -> Value:
-        begun = self._clock()
         value, read_at = await self._read()
-        self._seconds = self._clock() - begun
+        self._seconds = self._clock() - read_at
         self.put(value, read_at)
         return value
 

@@ -7,7 +7,7 @@ from harness import until
 
 from broadway.runtime.refreshed import Refreshed
 
-FRESH = 8.0
+FRESH = 16.0
 LONG = 2.0  # seconds of a read
 
 
