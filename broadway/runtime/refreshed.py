@@ -66,6 +66,6 @@ class Refreshed(Generic[Value]):
 
 
 def _retrieve(task: "asyncio.Task[Value]") -> None:
-    """Take the error of a read for which nobody waits, or asyncio logs that nobody has."""
+    """Take the error of a read for which no reader waits, or asyncio logs it as lost."""
     if not task.cancelled():
         task.exception()
