@@ -153,7 +153,7 @@ async def test_missing_graders_dead_letters_and_missing_indexes_are_reported(clu
 
     assert sick.problems == {"pools"}
     assert "default has no live grader: capped, cs101, cs241 will wait" in sick.about("pools")
-    assert "1 dead letters; the newest in broadway.results: odd" in sick.about("letters")
+    assert "1 dead letter; the newest in broadway.results: odd" in sick.about("letters")
     assert "grading_job.backlog" in sick.about("store")
 
 
