@@ -16,6 +16,7 @@ from broadway.clients.uploads import form_of
 from broadway.messages.resources.artifacts import ArtifactsView
 from broadway.messages.resources.base import MAX_PAGE
 from broadway.messages.resources.ids import IdsView
+from broadway.messages.resources.students import DeletionView
 from broadway.messages.resources.submissions import SubmissionSummary, SubmissionView
 from broadway.messages.resources.tokens import WhoAmI
 from broadway.runtime.http_errors import UNSENT, why
@@ -99,6 +100,16 @@ class SubmissionsClient(Extensions):
         Errors as for ``download``.
         """
         self._write(self._path(f"students/{_segments(student)}/export"), target, mode=0o600)
+
+    def delete_student(self, student: str, *, reason: str = "", dry_run: bool = False) -> DeletionView:
+        """Order the deletion of all that is stored about a student, or count it."""
+        body = {"reason": reason, "dry_run": dry_run}
+        path = self._path(f"students/{_segments(student)}/deletion")
+        return self._as(DeletionView, self._request("POST", path, body))
+
+    def student_deletion(self, student: str) -> DeletionView:
+        """Return the last deletion of a student's data."""
+        return self._as(DeletionView, self._request("GET", self._path(f"students/{_segments(student)}/deletion")))
 
     def artifacts(self, job: str, *, attempt: str | None = None) -> ArtifactsView:
         """Return the artifacts of a job, by the first digits of its id: of an attempt, or of the one that counts."""

@@ -6,12 +6,14 @@ with broker and store in containers if ``CONTAINERS`` is set.
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import trustme
 from yarl import URL
 
 from broadway.local.broker import broker
@@ -49,6 +51,7 @@ async def node(directory: Path, given: Mapping[str, str] = os.environ) -> AsyncI
         return
     async with broker(directory) as own:
         yield Node(own.amqp_url, own.administration)
+        os.kill(own.pid, signal.SIGKILL)  # the data are temporary, and the broker would take seconds to end
 
 
 @asynccontextmanager
@@ -59,13 +62,19 @@ async def dsn(directory: Path, given: Mapping[str, str] = os.environ) -> AsyncIt
         return
     async with store(directory) as own:
         yield own.dsn
+        os.kill(own.pid, signal.SIGKILL)  # the data are temporary, and the store would take seconds to end
 
 
 @asynccontextmanager
 async def local(directory: Path) -> AsyncIterator[dict[str, str]]:
-    """Run a broker, and yield its variables. Each session has its own store, which handles one request at a time."""
+    """Run a broker, and yield its variables. Each session has its own store, which handles one request at a time.
+
+    Programs trust one authority, since each of their many TLS contexts reads the machine's 140 in 16 ms.
+    """
+    trusted = directory / "authorities.pem"
     async with node(directory / "broker") as broker:
-        yield {AMQP: broker.amqp_url, MANAGEMENT: broker.administration}
+        trustme.CA().cert_pem.write_to_path(str(trusted))
+        yield {AMQP: broker.amqp_url, MANAGEMENT: broker.administration, "SSL_CERT_FILE": str(trusted)}
 
 
 @asynccontextmanager

@@ -199,10 +199,10 @@ def ca_file() -> Path | None:
     file = os.environ.get(CA_FILE)
     if not file:
         return None
-    from broadway.runtime.tls import trust  # noqa: PLC0415
+    from broadway.runtime.tls import check_authorities  # noqa: PLC0415
 
     try:
-        trust(Path(file))
+        check_authorities(Path(file))
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
         raise fail(f"{CA_FILE}: {file}: {reason}; expected certificates, in PEM", EXIT_USAGE) from error
@@ -220,11 +220,6 @@ def confirm(action: str, *, yes: bool) -> None:
         raise fail(f"{action}: cannot be undone; say --yes, since this is no terminal to ask at", EXIT_USAGE)
     if not terminal.ask(f"{action[0].upper()}{action[1:]}? This cannot be undone."):
         raise fail("nothing is changed")
-
-
-def plural(count: int, noun: str) -> str:
-    """Return a count with its noun, such as `1 student` or `2 students`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def fail(reason: str, code: int = EXIT_FAILED) -> typer.Exit:

@@ -75,7 +75,7 @@ from broadway.ingest.reads.standings import StandingReads
 from broadway.ingest.reads.student_export import StudentExports
 from broadway.ingest.reads.submissions import SubmissionReads
 from broadway.ingest.reads.waiting import WaitingReads
-from broadway.ingest.retention_composition import retention_of
+from broadway.ingest.retention_composition import deletion_of, retention_of
 from broadway.ingest.unpacking.unpack import Unpacker
 from broadway.lifecycle.announce import Announcements, Announcer, Later
 from broadway.lifecycle.orders import Orders
@@ -140,6 +140,7 @@ def compose(settings: IngestSettings, opened: Opened, *, later: Later, answer_wi
         operations=_operations(opened, base),
         courses=CourseSettings(store.courses, opened.rabbit),
         retention=retention_of(settings.retention, store),
+        student_deletion=deletion_of(store),
         joins=_joins(settings, opened, base.admission),
         grader_orders=GraderOrders(store.graders, base.announcements, opened.accounts, base.gateway.sessions),
     )

@@ -4,8 +4,10 @@ from datetime import timedelta
 
 from broadway.ingest.commands.retention import Retention, RetentionSteps
 from broadway.ingest.commands.retention_pass import Old
+from broadway.ingest.commands.student_deletion import DeletionSteps, StudentDeletion
 from broadway.ingest.grade_composition import grade_reads
 from broadway.ingest.reads.retention_works import WorkChoice
+from broadway.lifecycle.orders import Orders
 from broadway.mongo.store import Store
 from broadway.settings.retention import RetentionSettings
 
@@ -26,6 +28,25 @@ def retention_steps(settings: RetentionSettings, store: Store, holder: str) -> R
         holder=holder,
         between=timedelta(hours=settings.hours),
         clock_of_store=store.clock,
+    )
+
+
+def deletion_of(store: Store) -> StudentDeletion:
+    """Return the requests about the deletion of a student's data."""
+    return StudentDeletion(store.student_erasure.deletions, store.student_erasure, store.secrets)
+
+
+def deletion_steps(store: Store, orders: Orders, holder: str) -> DeletionSteps:
+    """Return the background steps of deletions; ``holder`` is a unique name of this process."""
+    return DeletionSteps(
+        deletions=store.student_erasure.deletions,
+        erasure=store.student_erasure,
+        jobs=store.jobs,
+        orders=orders,
+        leases=store.leases,
+        audit=store.audit,
+        files=store.reports,
+        holder=holder,
     )
 
 

@@ -21,7 +21,7 @@ from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.server import Config, Server, possible_connections
 from broadway.ingest.http.websocket import MAX_FRAME
 from broadway.ingest.live.feed import Feed
-from broadway.ingest.retention_composition import retention_steps
+from broadway.ingest.retention_composition import deletion_steps, retention_steps
 from broadway.ingest.unpacking.unpack import remove_leftovers
 from broadway.lifecycle.vouching import Vouching
 from broadway.management import Management
@@ -80,7 +80,7 @@ async def serve(
         sessions, undecided = deps.gateway.sessions, deps.receiver.undecided
         async with (
             background(sessions.run(), deps.feed.run(), deps.live_logs.run(), health.run(), shared.run()),
-            background(*_tidying(settings, store, name)),
+            background(*_tidying(settings, store, name), deletion_steps(store, deps.orders, name).run()),
             background_tasks,
             background(
                 deps.uploads.grading.run(), undecided.run(), undecided.look_around(), deps.grades.regrade_steps.run()

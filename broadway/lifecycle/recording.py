@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
+from broadway.domain.deletion import ERASED
 from broadway.domain.grader import StandingOrder
 from broadway.domain.job import Attempt, Job, Outcome, RetryPolicy
 from broadway.domain.marks import Marks
@@ -111,7 +112,7 @@ class Recorder:
         await self.logs.put(
             [small[e.execution_id] for e in finished if e.execution_id in small and _is_apart(e, moved)]
         )
-        await self._forget([event for event in finished if event.job_id not in moved])
+        await self._forget([event for event in finished if _is_unknown(event, moved)])
         await reach(Point.RECORD_LOGS_STORED)
         _count_outcomes(about_jobs, moved)
         await self._record_graders(about_jobs, moved, beats)
@@ -123,7 +124,7 @@ class Recorder:
         return moved
 
     async def _forget(self, unknown: Sequence[JobFinished]) -> None:
-        """Remove what was stored for jobs that do not exist: the job was removed before its outcome came."""
+        """Remove what was stored for jobs that were removed, or cleared, before their outcome came."""
         for event in unknown:
             await self.reports.remove(event.job_id, [event.execution_id])
             await self.logs.remove(event.job_id, [event.execution_id])
@@ -247,6 +248,11 @@ def _trace(finished: Sequence[JobFinished], moved: Mapping[str, Moved]) -> None:
             tracing.export(of_stages(event.traceparent, event.execution_id, results))
     for job_id in {event.job_id for event in finished} & moved.keys():
         trace(moved[job_id])
+
+
+def _is_unknown(event: JobFinished, moved: Mapping[str, Moved]) -> bool:
+    """Return whether the job of an outcome does not exist, or the data of its student were deleted."""
+    return event.job_id not in moved or moved[event.job_id].after.reason == ERASED
 
 
 def _note_outcome(job: Job) -> None:

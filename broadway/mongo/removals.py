@@ -4,7 +4,7 @@ A note is written before the first step. It has the ids that the later steps nee
 that a crash interrupts is taken on. It then answers requests for the run, its jobs, or the submission, with the time.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -79,7 +79,7 @@ class Removals:
         """Return the runs of an assignment that ended before a moment and have no order; or those of its regrades."""
         name = f"{course}/{assignment}{'/@regrade' if regrade else ''}"
         old: list[OldRun] = []
-        async for some in self._started_before(name, before):
+        async for some in self.started_before(name, before, _RUN):
             found = [each for each in some if _is_over(each, before)]
             graded = {str(each["_id"]) for each in found if _grades_works(each)}
             jobs = await self._jobs_of([str(each["_id"]) for each in found], graded)
@@ -87,7 +87,12 @@ class Removals:
             old += [OldRun(run, number, tuple(jobs.get(run, ()))) for run, number in runs]
         return old
 
-    async def _started_before(self, name: str, end: datetime) -> AsyncIterator[list[Document]]:
+    async def runs_of(self, rounds: Mapping[str, int]) -> list[OldRun]:
+        """Return runs with their jobs, given the rounds of runs by id."""
+        jobs = await self._jobs_of(list(rounds), frozenset())
+        return [OldRun(run, number, tuple(jobs.get(run, ()))) for run, number in rounds.items()]
+
+    async def started_before(self, name: str, end: datetime, fields: Document) -> AsyncIterator[list[Document]]:
         """Yield the runs of an assignment that started before a moment, in parts that keep no other caller waiting.
 
         A part is a span of time. Spans grow while there are few runs in them, and shrink where there are many.
@@ -96,7 +101,7 @@ class Removals:
         while end > _OLDEST:
             start = max(_OLDEST, end - span)
             query = {"assignment_id": name, "started_at": {"$gte": start, "$lt": end}}
-            found = await self.runs.find(query, _RUN, limit=_MANY if span > _LEAST_SPAN else 0)
+            found = await self.runs.find(query, fields, limit=_MANY if span > _LEAST_SPAN else 0)
             if len(found) == _MANY and span > _LEAST_SPAN:
                 span = max(_LEAST_SPAN, span / 4)
                 continue

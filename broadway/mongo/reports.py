@@ -117,6 +117,10 @@ class Reports:
         """Remove the reports of executions, a bounded number; the bytes of files are swept later."""
         await self._remove({}, executions)
 
+    async def count_of(self, executions: Sequence[str]) -> int:
+        """Return how many of some executions have reports."""
+        return len(await self._reports.find_by_ids([object_id(each) or each for each in executions], {"_id": 1}))
+
     async def _remove(self, query: Document, executions: Sequence[str]) -> None:
         own: Document = {"_id": {"$in": [object_id(each) or each for each in executions]}, **query}
         found = await self._reports.find(own, {"stages.files.sha256": 1})

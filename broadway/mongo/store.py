@@ -52,6 +52,7 @@ from broadway.mongo.secrets import Secrets
 from broadway.mongo.sessions import PageSessions
 from broadway.mongo.stored_bytes import StoredBytes
 from broadway.mongo.student_data import StudentData
+from broadway.mongo.student_erasure import StudentErasure
 from broadway.mongo.students import Students
 from broadway.mongo.submissions import SubmissionStore
 from broadway.mongo.work_results import WorkResults
@@ -97,6 +98,7 @@ class Store:
     removals: Removals
     old_graders: OldGraders
     student_data: StudentData
+    student_erasure: StudentErasure
     _primary: Database
     _answers: Answers
 
@@ -140,9 +142,8 @@ class Store:
     @classmethod
     def of(cls, main: Database, logs: Database, answers: Answers) -> Self:
         """Return the collections of two databases."""
-        callbacks = Callbacks.of(main)
+        callbacks, results = Callbacks.of(main), _results_of_works(main)
         outcomes = Outcomes(main["job_outcome"], callbacks.events)
-        results = _results_of_works(main)
         return cls(
             courses=Courses(main["course"]),
             assignments=Assignments(main["assignment_config"]),
@@ -176,6 +177,7 @@ class Store:
             removals=Removals.of(main, logs),
             old_graders=OldGraders(main["worker_node"]),
             student_data=StudentData.of(main, logs),
+            student_erasure=StudentErasure.of(main, logs),
             _primary=main,
             _answers=answers,
         )
@@ -200,6 +202,7 @@ class Store:
         await self.callbacks.ensure_indexes()
         await self.removals.ensure_indexes()
         await self.reports.ensure_indexes()
+        await self.student_erasure.deletions.ensure_indexes()
 
     def shared(self, *, linger: float = 0) -> Batched:
         """Return the most used collections, batched for many concurrent callers; ``linger``: see ``BatchedRuns``."""

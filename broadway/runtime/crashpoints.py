@@ -66,6 +66,17 @@ class Point(StrEnum):
     RETENTION_RUNS_REMOVED = "retention.runs-removed"
     RETENTION_JOBS_REMOVED = "retention.jobs-removed"
 
+    DELETION_ORDERED = "deletion.ordered"
+    DELETION_COUNTED = "deletion.counted"
+    DELETION_WITHDRAWN = "deletion.withdrawn"
+    DELETION_CANCELLED = "deletion.cancelled"
+    DELETION_JOBS_CLEARED = "deletion.jobs-cleared"
+    DELETION_RUNS_CLEARED = "deletion.runs-cleared"
+    DELETION_CHUNKS_STORED = "deletion.chunks-stored"
+    DELETION_VERSION_POINTED = "deletion.version-pointed"
+    DELETION_GRADES_REMOVED = "deletion.grades-removed"
+    DELETION_NAMES_REPLACED = "deletion.names-replaced"
+
     PUSH_KEPT = "push.kept"
     PUSH_CLAIMED = "push.claimed"
     PUSH_RUN_STORED = "push.run-stored"

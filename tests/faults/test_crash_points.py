@@ -29,7 +29,8 @@ from broadway.runtime.crashpoints import Point
 
 MODES = ("exit", "raise", "hang", "cancel")
 OF_OPERATORS = (Point.LETTER_RERUN, Point.FORGET_USER_CLOSED)  # in the tests of the commands of operators
-OF_RETENTION = tuple(point for point in Point if point.value.startswith("retention."))  # tests/ingest/commands
+# In tests/ingest/commands.
+OF_RETENTION = tuple(point for point in Point if point.value.startswith(("retention.", "deletion.")))
 # These have tests of their own.
 APART = (*OF_OPERATORS, *OF_UPLOADS, *OF_GRADES, *OF_REGRADES, *OF_CALLBACKS, *OF_RETENTION, *OF_MIGRATIONS)
 POINTS = [point for point in Point if point not in APART]

@@ -74,14 +74,14 @@ class Capture:
         for name in (queue, self.queue.name):
             await (await self.channel.get_queue(name, ensure=False)).bind(JOBS, key)
 
-    async def has_consumer(self, queue: str) -> bool:
-        """Return whether a service consumes a queue."""
+    async def has_consumers(self, queue: str, count: int = 1) -> bool:
+        """Return whether a queue has so many consumers."""
         async with self.connection.channel() as channel:
             try:
                 declared = await channel.declare_queue(queue, passive=True)
             except ChannelNotFoundEntity:
                 return False
-            return bool(declared.declaration_result.consumer_count)
+            return declared.declaration_result.consumer_count == count
 
     async def publish(self, exchange: str, key: str, body: bytes, headers: dict[str, Any]) -> None:
         """Send a message as a service could, with the login of services."""

@@ -31,6 +31,7 @@ _SHAPES = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)"), r"<time \2>"),
     (re.compile(r"\d\d? [A-Z][a-z]{2} (?!2020|2099)\d{4}, \d\d:\d\d(:\d\d)? [A-Z]+"), "<time in words>"),
     (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "<uuid>"),
+    (re.compile(r"deleted-[0-9a-f]{16}"), "deleted-<pseudonym>"),
     (re.compile(r"sha256\$[0-9a-f]{32}\$[0-9a-f]{64}"), "<hashed token>"),
     (re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])"), "<keyed hash>"),  # a grader's proof
     (re.compile(r"(?<=:job\.requeued\.v1:)[\d.]+"), "<time>"),

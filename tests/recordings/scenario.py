@@ -55,13 +55,14 @@ async def play(system: System) -> None:
     await system.ask("POST", "graders/host2/slots", {"slots": 3}, status=202)
     await system.find("worker_node", _id="host2", slots=3)
     await remove_what_is_old(system)
+    await delete_a_student(system)
     await grades.end(system)
 
 
 async def submit_while_the_queue_is_gone(system: System) -> str:
     """Submit a run whose job is unroutable: the reconciler publishes it from the outbox some seconds later."""
     course, key = "cs374", "course.cs374.interactive"
-    await until(lambda: system.capture.has_consumer(f"broadway.{key}"))
+    await until(lambda: system.capture.has_consumers(f"broadway.{key}"))
     await system.client.register(course, "mp1", students=[stage("exit", "0")])
     await system.capture.disconnect(f"broadway.{key}", key)
     run_id = await system.client.submit(course, "mp1", students=1)
@@ -115,7 +116,8 @@ async def cancel(system: System) -> None:
     """Cancel a running job; then cancel its run, which has one job running, one dispatched, and one waiting."""
     capture = system.capture
     await system.client.register(COURSE, "long", students=[stage("sleep", "0.5")])
-    await system.over(await system.client.submit(COURSE, "long", students=1))  # the grader takes no early jobs now
+    await system.over(await system.client.submit(COURSE, "long", students=1))
+    await until(lambda: capture.has_consumers("broadway.ready.default"))  # the grader takes no early jobs now
     await system.client.register(COURSE, "hang", students=HANG)
     run_id = await system.client.submit(COURSE, "hang", students=4)
     first = await system.runs(run_id)
@@ -162,6 +164,13 @@ async def remove_what_is_old(system: System) -> None:
     names = databases(system.place)
     async with Store.connect(system.place.mongodb_dsn, primary=names["primary"], logs=names["logs"]) as store:
         assert await store.removals.remove_submissions(COURSE, "files", [made["_id"]], datetime.now(UTC)) == 1
+
+
+async def delete_a_student(system: System) -> None:
+    """Hand in for a student whose data are then deleted."""
+    await system.hand_in(COURSE, "files", "eve", {"src/main.c": b"int main(void) {}"})
+    await system.ask("POST", f"courses/{COURSE}/students/eve/deletion", {"reason": "asked for"}, status=202)
+    await system.find("student_deletion", course=COURSE, ended_at={"$exists": True})
 
 
 async def follow_a_log(system: System, engine: FakeContainers) -> None:

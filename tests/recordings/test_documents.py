@@ -25,7 +25,7 @@ EVERY = (
     *("extension", "late_day_claim", "chosen_submission", "grade_adjustment", "regrade", "regrade_part"),
     *("grade_entries", "grade_book", "grade_book_published"),
     *("callback_endpoint", "callback_event", "callback_delivery", "migration"),
-    *("removal", "retention"),
+    *("removal", "retention", "student_deletion"),
 )
 
 
@@ -219,3 +219,21 @@ async def test_secrets_stay_and_leases_belong_to_their_holders(recording: Record
         name, minute = document["_id"], timedelta(minutes=1)
         assert await store.leases.acquire(name, document["holder"], minute)
         assert not await store.leases.acquire(name, "another", minute)
+
+
+async def test_rules_and_notes_of_retention_and_receipts_of_deletions_are_read(
+    recording: Recording, store: Store
+) -> None:
+    for document in of(recording, "retention"):
+        state = await store.retention.get(document["_id"])
+        assert state.rules.model_dump() == document["rules"]
+        assert state.last_dry is not None
+        assert state.last_dry.counts == document["last_dry"]["counts"]
+    for document in of(recording, "removal"):
+        noted = await store.removals.noted(document["_id"], document["course"])
+        assert noted is not None
+        assert (noted.kind, noted.at) == (document["kind"], document["at"])
+    for document in of(recording, "student_deletion"):
+        receipt = await store.student_erasure.deletions.latest(document["course"], document["pseudonym"])
+        assert receipt is not None
+        assert (receipt.id, receipt.digest, receipt.counts) == (document["_id"], document["digest"], document["counts"])

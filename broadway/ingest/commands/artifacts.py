@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from broadway.domain.artifacts import Artifact, LeftOut, Manifest
+from broadway.domain.deletion import ERASED
 from broadway.domain.files import FileLimits, FileTree
 from broadway.domain.job import Job
 from broadway.ingest.commands.upload import STORED_AT_ONCE, ContentStore, GivenFile
@@ -66,8 +67,10 @@ class ArtifactUploads:
 
         Raises:
             FileRefusedError: A path is not safe everywhere, or stands twice.
-            ArtifactsRefusedError: Too many executions of the job have artifacts.
+            ArtifactsRefusedError: Too many executions of the job have artifacts, or its student's data were deleted.
         """
+        if job.reason == ERASED:
+            raise ArtifactsRefusedError(ERASED)
         tree = FileTree(FileLimits())
         files = [
             Artifact(tree.add(each.path), each.stage, each.content.sha256, each.content.size) for each in given.files

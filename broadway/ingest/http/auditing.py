@@ -1,5 +1,6 @@
 """Audit records of unsafe requests, made around their handlers, so that no handler can forget its record."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from secrets import token_hex
 from typing import Any
@@ -40,6 +41,11 @@ async def audited(request: Request, deps: Deps, handler: Handler, rights: Rights
     return answer
 
 
+def hide(request: Request, replaced: Callable[[str], str]) -> None:
+    """Have the record of a request made of texts in which a name is replaced."""
+    request.state.replaced = replaced
+
+
 async def note_read(request: Request, deps: Deps, operation: str) -> None:
     """Keep a record of a read that discloses all about a person, before its answer."""
     await _keep(request, deps, Rights((), operation=operation), None, Response())
@@ -66,6 +72,8 @@ async def _state_before(request: Request, deps: Deps, rights: Rights) -> Any:
 
 async def _keep(request: Request, deps: Deps, rights: Rights, before: Any, answer: Response | None) -> None:
     principal = principal_of(request)
+    shown: Callable[[str], str] = getattr(request.state, "replaced", str)
+    given = described_body(given_body(request))
     record = AuditRecord(
         id=token_hex(12),
         at=datetime.now(UTC),
@@ -73,10 +81,10 @@ async def _keep(request: Request, deps: Deps, rights: Rights, before: Any, answe
         name=principal.name,
         address=request.client.host if request.client else "",
         operation=rights.operation,
-        object=request.url.path[:1000],
+        object=shown(request.url.path)[:1000],
         course=request.path_params.get("course") or principal.course,
         status=answer.status_code if answer else FAILED,
-        given=described_body(given_body(request)),
+        given=None if given is None else shown(given),
         before=described(before),
         after=described_body(bytes(answer.body)) if answer else None,
         request=structlog.contextvars.get_contextvars().get("request", ""),

@@ -26,6 +26,7 @@ from broadway.ingest.commands.rerun import Reruns
 from broadway.ingest.commands.retention import Retention
 from broadway.ingest.commands.sign_in import SignIn
 from broadway.ingest.commands.start import RunStarts
+from broadway.ingest.commands.student_deletion import StudentDeletion
 from broadway.ingest.commands.tokens import TokenSettings
 from broadway.ingest.commands.upload import Uploads
 from broadway.ingest.gateway.gateway import Gateway
@@ -80,6 +81,7 @@ class Deps:
     operations: Operations
     courses: CourseSettings
     retention: Retention
+    student_deletion: StudentDeletion
     grader_orders: GraderOrders
     openid: OpenIdSignIn | None = None
     is_stopping: bool = False

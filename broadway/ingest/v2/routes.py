@@ -106,6 +106,7 @@ V2: Mapping[str, Mapping[str, Handler]] = {
     f"{_COURSE}/submissions/{{submission:id}}/files/{{path:path}}": {"GET": submissions.download},
     f"{_COURSE}/submissions/{{submission:id}}/archive": {"GET": submissions.download_all},
     f"{_COURSE}/students/{{student:path}}/export": {"GET": students.export},
+    f"{_COURSE}/students/{{student:path}}/deletion": {"GET": students.deletion, "POST": students.delete},
     f"{_COURSE}/students/{{student:path}}/assignments": {"GET": standings.list_standings},
     f"{_COURSE}/students/{{student:path}}/assignments/{{assignment:id}}": {"GET": standings.show},
     f"{_COURSE}/ids": {"GET": ids.find},
