@@ -33,7 +33,7 @@ faults: setup ## the whole fault suite; writes its table to docs/reliability.md
 		tests/lifecycle/test_model.py tests/faults $(addprefix tests/cluster/test_,class_of_submissions.py doctor.py kills.py) \
 		$(addprefix tests/cluster/test_,regrades.py streams_in_numbers.py) \
 		tests/hosts tests/grader tests/hostile tests/compose tests/compat/test_liveness.py tests/compat/test_generated_requests.py \
-		tests/browser tests/settings/test_wrong_settings.py
+		tests/browser tests/settings/test_wrong_settings.py tests/recordings/test_answers.py
 
 bench: ## measure Broadway and its alternatives; writes docs/performance.md
 	@scripts/bootstrap bench
