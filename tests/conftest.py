@@ -10,10 +10,11 @@ import docker
 import forks
 import httpx2
 import hypothesis
+import parsers
 import pytest
 import structlog
 from crashing import Crash, armed
-from harness import IS_WHOLE, Place
+from harness import IS_WHOLE, PATIENCE, Place
 from images import BUSYBOX, busybox
 from packing import ByFile, needs_engine, path_of, rank
 from servers import Node, dsn, node
@@ -30,6 +31,8 @@ hypothesis.settings.load_profile("broadway")
 *_before, _ = structlog.get_config()["processors"]
 _renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
 structlog.configure(processors=[*_before, _renderer])
+
+parsers.build_once()
 
 Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
 
@@ -137,7 +140,7 @@ def places(broker_node: Node, mongodb_dsn: str) -> Places:
     async def open_place() -> AsyncIterator[Place]:
         name = f"t{token_hex(4)}"
         auth = (broker_node.username, broker_node.password)
-        async with httpx2.AsyncClient(base_url=broker_node.management_url, auth=auth) as management:
+        async with httpx2.AsyncClient(base_url=broker_node.management_url, auth=auth, timeout=PATIENCE) as management:
             (await management.put(f"/api/vhosts/{name}")).raise_for_status()
             grant = {"configure": ".*", "write": ".*", "read": ".*"}
             url = f"/api/permissions/{name}/{broker_node.username}"

@@ -6,6 +6,7 @@ with broker and store in containers if ``CONTAINERS`` is set.
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -60,6 +61,7 @@ async def dsn(directory: Path, given: Mapping[str, str] = os.environ) -> AsyncIt
         return
     async with store(directory) as own:
         yield own.dsn
+        os.kill(own.pid, signal.SIGKILL)  # the data are temporary, and the store would take seconds to end
 
 
 @asynccontextmanager

@@ -199,10 +199,10 @@ def ca_file() -> Path | None:
     file = os.environ.get(CA_FILE)
     if not file:
         return None
-    from broadway.runtime.tls import trust  # noqa: PLC0415
+    from broadway.runtime.tls import check_authorities  # noqa: PLC0415
 
     try:
-        trust(Path(file))
+        check_authorities(Path(file))
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
         raise fail(f"{CA_FILE}: {file}: {reason}; expected certificates, in PEM", EXIT_USAGE) from error

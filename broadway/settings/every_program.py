@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from broadway.runtime.tls import trust
+from broadway.runtime.tls import check_authorities, trust
 from broadway.settings.places import Place
 from broadway.settings.sections import LogSettings
 from broadway.settings.setting_names import ENV_PREFIX, Names
@@ -48,7 +48,8 @@ class ProgramSettings(BaseSettings):
     @classmethod
     def _of_authorities(cls, file: Path | None) -> Path | None:
         try:
-            trust(file)
+            if file is not None:
+                check_authorities(file)
         except OSError as error:
             raise ValueError(f"{file}: expected certificates, in PEM: {error.strerror or error}") from None
         return file

@@ -28,8 +28,9 @@ PURE = [
 ]
 # Each module is loaded by a process of its own, forked from one that has loaded the library of most of them.
 LOADER = """
-import importlib, json, os, sys
+import gc, importlib, json, os, sys
 import pydantic.main, pydantic.fields
+gc.disable()
 
 for line in sys.stdin:
     if os.fork() == 0:

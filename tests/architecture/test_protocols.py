@@ -3,6 +3,7 @@
 import ast
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import broadway
@@ -10,7 +11,12 @@ import broadway
 PACKAGE = Path(broadway.__file__).parent
 
 
-def protocols() -> Iterator[tuple[str, ast.ClassDef]]:
+@cache
+def protocols() -> list[tuple[str, ast.ClassDef]]:
+    return list(_protocols())
+
+
+def _protocols() -> Iterator[tuple[str, ast.ClassDef]]:
     for file in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.ClassDef) and any(name_of(base) == "Protocol" for base in node.bases):

@@ -14,7 +14,8 @@ from broadway.domain.result import Scores
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
 )
 KEYS = ("score", "max_score", "tests", "output", "message", "gradable", "format_errors", "visibility", "name", "status")
 
@@ -52,6 +53,10 @@ def test_scores_without_a_readable_document(document: str | None) -> None:
     assert report_of(Scores(1.0, 2.0, document)).score == 1
 
 
-@given(st.dictionaries(st.sampled_from(KEYS), JSON | st.lists(st.dictionaries(st.sampled_from(KEYS), JSON))))
+@given(
+    st.dictionaries(
+        st.sampled_from(KEYS), JSON | st.lists(st.dictionaries(st.sampled_from(KEYS), JSON, max_size=5), max_size=3)
+    )
+)
 def test_no_document_is_an_error(document: dict[str, Any]) -> None:
     report_of(scores(document, 1.0))

@@ -53,6 +53,8 @@ def ingest_settings(shared_place: Place) -> IngestSettings:
 async def opened(ingest_settings: IngestSettings) -> AsyncIterator[connections.Connections]:
     stop = Stop()
     async with contextlib.AsyncExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr("broadway.ingest.v1.polling.PENDING_WAIT", 0.1)  # seconds, for which several tests would wait
         opened = await stack.enter_async_context(connections.opened(ingest_settings, service="test"))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         stack.callback(stop.set)

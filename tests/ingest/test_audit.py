@@ -30,6 +30,7 @@ from broadway.mongo.store import Store
 from broadway.ports import StoreError
 from broadway.runtime.clock import now
 
+Database = AsyncDatabase[dict[str, Any]]
 OPERATOR = {"Authorization": "Bearer operator-token"}
 SECRET = "0123456789abcdef-of-the-hook"
 PEOPLE = {"courseToken", "operatorToken", "studentToken", "queryToken"}
@@ -141,45 +142,60 @@ def staff(course: str) -> dict[str, str]:
 
 
 @pytest.fixture
-async def place(client: Client, course: str, store: Store, database: AsyncDatabase[dict[str, Any]]) -> dict[str, str]:
-    """The objects that the examples are about, by the names in paths."""
+async def place(client: Client, course: str, store: Store, database: Database, path: str) -> dict[str, str]:
+    """The objects that the examples are about, by the names in paths: those that the path of an operation names."""
     http, base = client.http, f"/api/v2/courses/{course}"
     await client.register(course, "mp1", students=[stage()])
     roster = {"students": [{"student": "alice", "repository": "cs/alice", "env": {"B": "canary-before"}}]}
     (await http.put(f"{base}/assignments/mp1/roster", json=roster, headers=staff(course))).raise_for_status()
+    made = {"course": course, "assignment": "mp1", "pool": f"p-{token_hex(4)}", "student": "alice"}
+    named = set(re.findall(r"\{(\w+)\}", path))
+    if "hook" in named:
+        made |= await hook_in(client, course, database)
+    if named & {"run_id", "job_id", "letter"}:
+        made |= await run_in(client, course)
+    if "worker_id" in named:
+        made["worker_id"] = f"g-{token_hex(4)}"
+        own = {"Authorization": "Bearer cluster-token", IDENTITY_HEADER: new_secret(SecretPrefix.GRADER)}
+        url = f"/api/v2/graders/{made['worker_id']}"
+        (await http.post(url, json={"hostname": "h"}, headers=own)).raise_for_status()
+    if "letter" in named:
+        subject, message = f"{course}/{made['run_id']}/{made['job_id']}", token_hex(8)
+        await store.dead_letters.put(message_id=message, subject=subject, queue="q", reason="r", body=b"canary-letter")
+        (letter,) = await store.dead_letters.latest(1)
+        made["letter"] = letter.id
+    if "callbacks" in path or "callback" in named:
+        made |= await callback_in(store, course)
+    return made
+
+
+async def hook_in(client: Client, course: str, database: Database) -> dict[str, str]:
+    """Make a hook with a delivery."""
+    path = f"/api/v2/courses/{course}/hooks/git"
     hook = {"assignment": "mp1", "format": "github", "secrets": [SECRET]}
-    (await http.put(f"{base}/hooks/git", json=hook, headers=staff(course))).raise_for_status()
+    (await client.http.put(path, json=hook, headers=staff(course))).raise_for_status()
     raw = json.dumps(push("nobody/known")).encode()
     headers = {"X-Hub-Signature-256": signature(raw, SECRET), "X-GitHub-Delivery": token_hex(8)}
-    await http.post(f"{base}/hooks/git", content=raw, headers=headers)
+    await client.http.post(path, content=raw, headers=headers)
     delivery = await database["hook_delivery"].find_one({"course": course})
     assert delivery is not None
+    return {"hook": "git", "delivery": delivery["_id"]}
+
+
+async def run_in(client: Client, course: str) -> dict[str, str]:
+    """Start a run with one job."""
     run_id = await client.submit(course, "mp1", 1)
     (job,) = (await client.describe(course, run_id))["jobs"]
-    grader = f"g-{token_hex(4)}"
-    own = {"Authorization": "Bearer cluster-token", IDENTITY_HEADER: new_secret(SecretPrefix.GRADER)}
-    (await http.post(f"/api/v2/graders/{grader}", json={"hostname": "h"}, headers=own)).raise_for_status()
-    subject = f"{course}/{run_id}/{job['id']}"
-    await store.dead_letters.put(message_id=grader, subject=subject, queue="q", reason="r", body=b"canary-letter")
-    (letter,) = await store.dead_letters.latest(1)
+    return {"run_id": run_id, "job_id": job["id"]}
+
+
+async def callback_in(store: Store, course: str) -> dict[str, str]:
+    """Store an endpoint for callbacks with a delivery."""
     endpoint = Endpoint(token_hex(12), course, "lms", "https://lms.example.org/", new_signing_secret(b"s"), now())
     event = CallbackEvent.ping(course, endpoint.id, "n", name="lms", at=now())
     await store.callbacks.endpoints.add(endpoint)
     await store.callbacks.deliveries.add([callback := Delivery.of(event, endpoint)])
-    return {
-        "course": course,
-        "callback": "lms",
-        "callback_delivery": callback.id,
-        "assignment": "mp1",
-        "hook": "git",
-        "delivery": delivery["_id"],
-        "run_id": run_id,
-        "job_id": job["id"],
-        "worker_id": grader,
-        "letter": letter.id,
-        "pool": f"p-{token_hex(4)}",
-        "student": "alice",
-    }
+    return {"callback": "lms", "callback_delivery": callback.id}
 
 
 TOKENS: dict[str, Callable[[str], tuple[str, Any, dict[str, str]]]] = {

@@ -3,7 +3,7 @@
 import asyncio
 import hmac
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
@@ -75,6 +75,14 @@ class Hook:
     async def deliveries(self, query: str = "") -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = (await self.ask("GET", f"/deliveries{query}")).json()["items"]
         return items
+
+
+@pytest.fixture(scope="module", autouse=True)
+def looks_often() -> Iterator[None]:
+    """Let the service look for undecided deliveries more often than each 5 s."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("broadway.ingest.commands.undecided.SWEEP_INTERVAL", 0.3)
+        yield
 
 
 @pytest.fixture

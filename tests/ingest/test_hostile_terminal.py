@@ -41,10 +41,12 @@ PROGRAM = """
 import json, sys
 from broadway.cli import terminal
 from broadway.cli.app import app
+from typer.main import get_command
+run = get_command(app)
 for command in json.loads(sys.argv[1]):
     with terminal.written():
         try:
-            app(command)
+            run(command)
         except SystemExit as ended:
             print("\\nended:", command[:2], ended.code, flush=True)
 """

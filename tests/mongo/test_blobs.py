@@ -128,9 +128,21 @@ async def test_a_content_that_is_used_again_during_a_sweep_stays(store: Store) -
 async def test_a_content_that_is_swept_while_it_is_used_again_is_stored_again(store: Store) -> None:
     content = b"swept just now"
     digest = await put(store, content)
-    sweeping = asyncio.gather(*(store.blobs.sweep(Referring(), LATER) for _ in range(3)))
+    has_read = asyncio.Barrier(4)  # a sweep that reads after the use may remove the content: it is later than that
 
-    await asyncio.gather(*(put(store, content) for _ in range(3)), sweeping)
+    class ReadBefore(Referring):
+        async def used(self, digests: AbstractSet[str]) -> set[str]:
+            await has_read.wait()
+            return await super().used(digests)
+
+    async def sweep() -> None:
+        await store.blobs.sweep(ReadBefore(), LATER)
+
+    async def use() -> None:
+        await has_read.wait()
+        await asyncio.gather(*(put(store, content) for _ in range(3)))
+
+    await asyncio.gather(sweep(), sweep(), sweep(), use())
 
     assert await read(store, digest) == content
 

@@ -11,6 +11,7 @@ from tempfile import TemporaryFile
 
 import annotated_types
 import pytest
+from _pytest.mark import ParameterSet
 from forks import fork_server
 from harness import free_port
 
@@ -125,7 +126,16 @@ def refusal(program: str, capsys: pytest.CaptureFixture[str], arguments: list[st
     return 0, capsys.readouterr().err
 
 
-VALUES = [(program, leaf) for program, kind in PROGRAMS.items() for leaf in leaves(kind) if not is_place(leaf)]
+def values() -> Iterator[ParameterSet]:
+    """Yield each setting of each program; one that programs share is tested in one of them, and the rest is long."""
+    seen: set[tuple[str, str]] = set()
+    for program, kind in PROGRAMS.items():
+        for leaf in (each for each in leaves(kind) if not is_place(each)):
+            same = (leaf.key, str(leaf.field))
+            yield pytest.param(program, leaf, marks=[pytest.mark.long] if same in seen else [])
+            seen.add(same)
+
+
 PLACES = [(program, leaf) for program, kind in PROGRAMS.items() for leaf in leaves(kind) if is_place(leaf)]
 
 
@@ -139,7 +149,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-@pytest.mark.parametrize(("program", "leaf"), VALUES, ids=named)
+@pytest.mark.parametrize(("program", "leaf"), list(values()), ids=named)
 def test_a_wrong_value_is_refused_by_its_name(
     program: str, leaf: Leaf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

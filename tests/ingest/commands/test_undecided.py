@@ -114,6 +114,7 @@ async def test_fewer_decisions_begin_while_deliveries_are_being_stored(stored: S
         for number in range(ROOM):
             process.receive(f"t{number}")
         await until(lambda: process.present == ROOM)
+        process.may_decide.set()
 
 
 async def test_a_delivery_that_arrives_again_shares_the_coming_decision(process: Process) -> None:

@@ -2,16 +2,20 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from secrets import token_hex
+from typing import Any
 
 import httpx2
 import pytest
 from graded import World
 from harness import Client, token_of
+from pymongo.asynchronous.database import AsyncDatabase
 from visitors import Visitor
 
 from broadway.connections import Connections
 from tests.ingest.http.conftest import doors  # noqa: F401 - a fixture
 
+Database = AsyncDatabase[dict[str, Any]]
 Visitors = Callable[[str], contextlib.AbstractAsyncContextManager[Visitor]]
 
 
@@ -20,6 +24,22 @@ async def world(client: Client, course: str, opened: Connections) -> World:
     world = World(client, course, opened)
     await world.begin()
     return world
+
+
+@pytest.fixture(scope="session")
+async def kept_world(client: Client, database: Database, opened: Connections) -> World:
+    """A course with results for tests that change nothing in it."""
+    tag = token_hex(4)
+    await database["course"].insert_one({"_id": f"cs{tag}", "tokens": [f"staff-{tag}"], "query_tokens": []})
+    world = World(client, f"cs{tag}", opened)
+    await world.begin()
+    return world
+
+
+@pytest.fixture(scope="session")
+async def kept_staff(visit: Visitors, kept_world: World) -> AsyncIterator[Visitor]:
+    async with visit(token_of(kept_world.course)) as visitor:
+        yield visitor
 
 
 @pytest.fixture(scope="session")

@@ -81,9 +81,9 @@ async def test_a_refused_course_is_shown_again_and_not_made(
     assert await database["course"].find_one({"_id": form.get("id", "x")}) is None
 
 
-async def test_a_course_is_made_once(visit: Visitors, world: World) -> None:
+async def test_a_course_is_made_once(visit: Visitors, kept_world: World) -> None:
     async with visit("operator-token") as operator:
-        again = await operator.post("/ui/ops/courses", {"id": world.course, "name": "ana"})
+        again = await operator.post("/ui/ops/courses", {"id": kept_world.course, "name": "ana"})
         assert (again.status_code, "there is a course" in again.text.lower()) == (409, True)
 
 
@@ -106,17 +106,17 @@ ONE = {"student_pipeline": [stage("exit", "0")]}
     ids=["no JSON", "list", "empty", "unknown key", "type", "settings", "name", "no name", "limit"],
 )
 async def test_a_refused_assignment_is_shown_again_with_its_mistakes(
-    staff: Visitor, world: World, name: str, text: str, words: str
+    kept_staff: Visitor, kept_world: World, name: str, text: str, words: str
 ) -> None:
-    path = f"/ui/c/{world.course}/new"
+    path = f"/ui/c/{kept_world.course}/new"
     for answer in (
-        await staff.post(path, {"name": name, "text": text}),
-        await send_file(staff, path, text.encode(), name=name),
+        await kept_staff.post(path, {"name": name, "text": text}),
+        await send_file(kept_staff, path, text.encode(), name=name),
     ):
         assert answer.status_code in (400, 422), answer.text
         assert words in answer.text, answer.text
         assert 'aria-describedby="problems"' in answer.text
-    assert (await world.ask("assignments")).json()["items"] == [{"id": "mp1"}]
+    assert (await kept_world.ask("assignments")).json()["items"] == [{"id": "mp1"}]
 
 
 async def test_a_file_brings_stages_and_settings(staff: Visitor, world: World) -> None:
@@ -140,20 +140,20 @@ async def test_a_file_brings_stages_and_settings(staff: Visitor, world: World) -
     ids=["empty", "no column", "twice", "columns", "binary", "JSON", "markup"],
 )
 async def test_a_refused_roster_is_shown_again_with_its_mistake(
-    staff: Visitor, world: World, content: bytes, words: str
+    kept_staff: Visitor, kept_world: World, content: bytes, words: str
 ) -> None:
-    path = f"/ui/c/{world.course}/a/mp1/roster"
-    refused = await send_file(staff, path, content)
+    path = f"/ui/c/{kept_world.course}/a/mp1/roster"
+    refused = await send_file(kept_staff, path, content)
     assert refused.status_code in (400, 422)
     assert words in refused.text, refused.text
     assert "<script>x" not in refused.text
-    assert len((await world.ask("assignments/mp1/roster")).json()["students"]) == 2
+    assert len((await kept_world.ask("assignments/mp1/roster")).json()["students"]) == 2
 
 
-async def test_a_roster_needs_its_assignment(staff: Visitor, world: World) -> None:
-    path = f"/ui/c/{world.course}/a/none/roster"
-    assert (await staff.get(path)).status_code == 404
-    assert (await send_file(staff, path, CSV)).status_code == 404
+async def test_a_roster_needs_its_assignment(kept_staff: Visitor, kept_world: World) -> None:
+    path = f"/ui/c/{kept_world.course}/a/none/roster"
+    assert (await kept_staff.get(path)).status_code == 404
+    assert (await send_file(kept_staff, path, CSV)).status_code == 404
 
 
 async def test_a_roster_is_typed(staff: Visitor, world: World) -> None:

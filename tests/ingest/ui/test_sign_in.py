@@ -84,54 +84,63 @@ async def test_a_stored_session_has_no_secret(
     ],
     ids=["another site", "another host", "no header", "opaque", "another origin", "another port", "both"],
 )
-async def test_a_form_of_another_site_changes_nothing(staff: Visitor, world: World, headers: dict[str, str]) -> None:
-    origin = str(staff.http.base_url).rstrip("/")
+async def test_a_form_of_another_site_changes_nothing(
+    kept_staff: Visitor, kept_world: World, headers: dict[str, str]
+) -> None:
+    origin = str(kept_staff.http.base_url).rstrip("/")
     given = {name: origin if value == "own" else value for name, value in headers.items()}
-    for path in ("/ui/sign-out", "/ui/sign-in", f"/ui/c/{world.course}/r/{world.run}/cancel", "/s/bwl_" + "x" * 43):
-        answer = await staff.http.post(path, data={"sure": "yes", "token": token_of(world.course)}, headers=given)
+    for path in (
+        "/ui/sign-out",
+        "/ui/sign-in",
+        f"/ui/c/{kept_world.course}/r/{kept_world.run}/cancel",
+        "/s/bwl_" + "x" * 43,
+    ):
+        answer = await kept_staff.http.post(
+            path, data={"sure": "yes", "token": token_of(kept_world.course)}, headers=given
+        )
         assert (answer.status_code, "another site" in answer.text) == (403, True), path
         assert "set-cookie" not in answer.headers
-    assert (await staff.get(f"/ui/c/{world.course}")).status_code == 200
+    assert (await kept_staff.get(f"/ui/c/{kept_world.course}")).status_code == 200
 
 
-async def test_an_older_browser_is_known_by_the_origin(stranger: Visitor, world: World) -> None:
+async def test_an_older_browser_is_known_by_the_origin(stranger: Visitor, kept_world: World) -> None:
     origin = str(stranger.http.base_url).rstrip("/")
-    form = {"token": token_of(world.course)}
+    form = {"token": token_of(kept_world.course)}
     assert (await stranger.http.post("/ui/sign-in", data=form, headers={"Origin": origin})).status_code == 303
 
 
-async def test_wrong_tokens_of_an_address_are_limited_and_links_are_not(world: World, doors: Doors) -> None:
+async def test_wrong_tokens_of_an_address_are_limited_and_links_are_not(kept_world: World, doors: Doors) -> None:
     async with doors() as door:
         visitor = Visitor(door.client.http)
         answers = [await visitor.post("/ui/sign-in", {"token": f"guess-{n}"}) for n in range(7)]
         assert [answer.status_code for answer in answers] == [422] * 5 + [429] * 2
         assert int(answers[-1].headers["retry-after"]) > 0
-        assert (await visitor.post("/ui/sign-in", {"token": token_of(world.course)})).status_code == 429
-        assert (await visitor.post("/ui/sign-in", {"token": world.tokens["ada"]})).status_code == 303
+        assert (await visitor.post("/ui/sign-in", {"token": token_of(kept_world.course)})).status_code == 429
+        assert (await visitor.post("/ui/sign-in", {"token": kept_world.tokens["ada"]})).status_code == 303
 
 
-async def test_without_tls_only_this_machine_signs_in(world: World, stranger: Visitor, doors: Doors) -> None:
+async def test_without_tls_only_this_machine_signs_in(kept_world: World, stranger: Visitor, doors: Doors) -> None:
     elsewhere = {"Host": "grading.example"}
     page = await stranger.get("/ui/sign-in", headers=elsewhere)
     assert "needs HTTPS" in page.text
     assert "<input" not in page.text
-    refused = await stranger.post("/ui/sign-in", {"token": token_of(world.course)}, **elsewhere)
+    refused = await stranger.post("/ui/sign-in", {"token": token_of(kept_world.course)}, **elsewhere)
     assert (refused.status_code, "set-cookie" in refused.headers) == (403, False)
     forged = {**elsewhere, "X-Forwarded-Proto": "https"}
-    assert (await stranger.post("/ui/sign-in", {"token": token_of(world.course)}, **forged)).status_code == 403
+    assert (await stranger.post("/ui/sign-in", {"token": token_of(kept_world.course)}, **forged)).status_code == 403
 
     async with doors(trusted_proxies="127.0.0.1") as door:
         behind = Visitor(door.client.http)
-        done = await behind.post("/ui/sign-in", {"token": token_of(world.course)}, **forged)
+        done = await behind.post("/ui/sign-in", {"token": token_of(kept_world.course)}, **forged)
         assert done.status_code == 303, done.text
         cookie = done.headers["set-cookie"]
         assert cookie.startswith("__Host-broadway=")
         assert {"Secure", "HttpOnly", "Path=/"} <= {part.strip() for part in cookie.split(";")}
         secret = cookie.partition("=")[2].partition(";")[0]
         given = {**forged, "Cookie": f"__Host-broadway={secret}"}
-        assert (await behind.get(f"/ui/c/{world.course}", headers=given)).status_code == 200
+        assert (await behind.get(f"/ui/c/{kept_world.course}", headers=given)).status_code == 200
         plain = {**elsewhere, "Cookie": f"broadway={secret}; __Host-broadway={secret}"}
-        assert (await behind.get(f"/ui/c/{world.course}", headers=plain)).status_code == 303
+        assert (await behind.get(f"/ui/c/{kept_world.course}", headers=plain)).status_code == 303
 
 
 async def links(world: World, **body: Any) -> dict[str, str]:
@@ -213,9 +222,9 @@ async def test_static_files_are_kept_by_browsers_and_their_addresses_change_with
     assert (again.status_code, again.content) == (304, b"")
 
 
-async def test_refusals_of_a_form_are_pages(staff: Visitor) -> None:
-    answer = await staff.http.post("/ui/sign-in", content=b"x" * 20_000, headers=OWN)
+async def test_refusals_of_a_form_are_pages(kept_staff: Visitor) -> None:
+    answer = await kept_staff.http.post("/ui/sign-in", content=b"x" * 20_000, headers=OWN)
     assert answer.status_code == 413
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert "Too large" in answer.text
-    assert (await staff.http.put("/ui/sessions", headers=OWN)).status_code == 405
+    assert (await kept_staff.http.put("/ui/sessions", headers=OWN)).status_code == 405

@@ -53,6 +53,14 @@ async def age(database: Database, course: str, days: int) -> None:
             await database[name].update_one({"_id": each["_id"]}, {"$set": {field: each[field] - past}})
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the pauses of the service and of the command."""
+    monkeypatch.setattr("broadway.ingest.commands.retention.INTERVAL", 0.05)
+    monkeypatch.setattr("broadway.cli.retention.POLL", 0.05)
+
+
+@pytest.mark.usefixtures("quick")
 async def test_a_course_applies_its_own_rules(
     client: Client, group: OldClass, store: Store, database: Database, course: str
 ) -> None:
@@ -105,6 +113,7 @@ async def test_one_pass_is_ordered_at_a_time(client: Client, store: Store, cours
     assert state.ordered is not None or state.last_dry is not None
 
 
+@pytest.mark.usefixtures("quick")
 async def test_operators_count_what_has_no_course(client: Client) -> None:
     options = ["--server", str(client.http.base_url), "--token", OPERATOR, "--deployment", "--json"]
     done = await asyncio.to_thread(CliRunner().invoke, app, ["retention", "run", "--dry-run", *options])

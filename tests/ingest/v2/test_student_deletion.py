@@ -22,6 +22,13 @@ from broadway.mongo.store import Store
 REASON = "asked for it"
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the pauses of the service, which carries out an order in several steps, and of the command."""
+    monkeypatch.setattr("broadway.ingest.commands.student_deletion.INTERVAL", 0.05)
+    monkeypatch.setattr("broadway.cli.student_data.POLL", 0.05)
+
+
 @pytest.fixture
 async def group(client: Client, store: Store, course: str) -> TracedClass:
     assert client.http
