@@ -32,7 +32,7 @@ faults: setup ## the whole fault suite; writes its table to docs/reliability.md
 	BROADWAY_FAULTS=1 timeout --kill-after=60 180m .venv/bin/python -m pytest -o faulthandler_timeout=4000 \
 		tests/lifecycle/test_model.py tests/faults tests/cluster/test_class_of_submissions.py tests/cluster/test_regrades.py \
 		tests/hosts tests/grader tests/hostile tests/compose tests/compat/test_liveness.py tests/compat/test_generated_requests.py \
-		tests/browser tests/settings/test_wrong_settings.py
+		tests/browser tests/settings/test_wrong_settings.py tests/architecture/test_import_cost.py
 
 bench: ## measure Broadway and its alternatives; writes docs/performance.md
 	@scripts/bootstrap bench
