@@ -30,7 +30,8 @@ quick: setup ## the tests for every change, which take less than a minute
 
 faults: setup ## the whole fault suite; writes its table to docs/reliability.md
 	BROADWAY_FAULTS=1 timeout --kill-after=60 180m .venv/bin/python -m pytest -o faulthandler_timeout=4000 \
-		tests/lifecycle/test_model.py tests/faults tests/cluster/test_class_of_submissions.py tests/cluster/test_regrades.py \
+		tests/lifecycle/test_model.py tests/faults $(addprefix tests/cluster/test_,class_of_submissions.py doctor.py kills.py) \
+		$(addprefix tests/cluster/test_,regrades.py streams_in_numbers.py) \
 		tests/hosts tests/grader tests/hostile tests/compose tests/compat/test_liveness.py tests/compat/test_generated_requests.py \
 		tests/browser tests/settings/test_wrong_settings.py tests/architecture/test_import_cost.py
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -17,8 +18,15 @@ class Door:
     port: int
 
     @contextlib.asynccontextmanager
-    async def connected(self, address: str = "127.0.0.1") -> AsyncIterator["Line"]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=(address, 0))
+    async def connected(self, address: str = "127.0.0.1", *, buffer: int | None = None) -> AsyncIterator["Line"]:
+        """Open a connection; the kernel keeps about ``buffer`` bytes of what the server sends, or as it likes."""
+        line = socket.socket()
+        if buffer is not None:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        line.bind((address, 0))
+        line.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(line, ("127.0.0.1", self.port))
+        reader, writer = await asyncio.open_connection(sock=line)
         try:
             yield Line(reader, writer)
         finally:

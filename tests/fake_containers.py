@@ -91,6 +91,8 @@ class FakeContainers:
                     return await _writing(self._piped(), stage, labels)
                 if verb == "talk":
                     return await _writing(_talk(int(arguments[0])), stage, labels)
+                if verb == "until":
+                    await _exists(Path(arguments[0]))
                 if verb in ("sleep", "hang"):
                     await asyncio.sleep(float(arguments[0]) if arguments else float("inf"))
                 ending = _ending(verb, arguments, stage, directory)
@@ -112,6 +114,12 @@ class FakeContainers:
 
     async def remove_orphans(self, is_orphan: Callable[[Owner], bool]) -> int:  # noqa: ARG002 - nothing survives
         return 0
+
+
+async def _exists(path: Path) -> None:
+    """Return once a file exists, by which a test ends a stage in another process."""
+    while not path.exists():  # noqa: ASYNC110 - another process makes it
+        await asyncio.sleep(0.02)
 
 
 async def _talk(lines: int) -> AsyncIterator[str]:

@@ -182,6 +182,7 @@ class Graders:
     directory: Path
     group: asyncio.TaskGroup
     running: dict[str, tuple[asyncio.Event, asyncio.Task[None]]] = field(default_factory=dict)
+    given: list[GraderSettings] = field(default_factory=list)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -191,8 +192,14 @@ class Graders:
             try:
                 yield graders
             finally:
-                for stop, _ in graders.running.values():
-                    stop.set()
+                graders.end()
+
+    def end(self) -> None:
+        """Stop all graders; they give their running jobs back at once."""
+        for settings in self.given:
+            settings.drain_timeout = 0
+        for stop, _ in self.running.values():
+            stop.set()
 
     def start(self, name: str, *, slots: int = 2, drain_timeout: float = 5, has_api: bool = True) -> FakeContainers:
         """Start a grader that connects to the broker."""
@@ -210,7 +217,7 @@ class Graders:
     def settings(
         self, name: str, *, slots: int, drain_timeout: float, api_host: str = "", **more: Any
     ) -> GraderSettings:
-        return GraderSettings.model_construct(
+        settings = GraderSettings.model_construct(
             token=more.pop("token", SecretStr("cluster-token")),
             grader_id=name,
             api_host=api_host,
@@ -223,6 +230,8 @@ class Graders:
             health_file=self.health_file(name),
             **more,
         )
+        self.given.append(settings)
+        return settings
 
     def health_file(self, name: str) -> Path:
         """Return the path of the file in which a grader reports its health."""

@@ -61,7 +61,8 @@ class Intruder:
             queue = await channel.get_queue(ready_queue(pool).name, ensure=False)
             arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
             tag = await queue.consume(arrived.put)
-            message = await arrived.get()
+            while not (message := await arrived.get()).body:
+                await message.ack()  # the dispatcher's probe of the queue
             await queue.cancel(tag)
             job = decode(message.headers, message.body)
             assert isinstance(job, JobDispatched)

@@ -51,6 +51,7 @@ async def node(directory: Path, given: Mapping[str, str] = os.environ) -> AsyncI
         return
     async with broker(directory) as own:
         yield Node(own.amqp_url, own.administration)
+        os.kill(own.pid, signal.SIGKILL)  # the data are temporary, and the broker would take seconds to end
 
 
 @asynccontextmanager

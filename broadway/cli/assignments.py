@@ -182,8 +182,8 @@ def _read(file: Path) -> tuple[dict[str, Any], "AssignmentSettings | None"]:
     """Return the pipelines and the settings in a file, as checked by the server's own rules."""
     from broadway.domain.assignment import AssignmentConfig  # noqa: PLC0415 - --help must not wait for it
     from broadway.domain.assignment_settings import AssignmentSettings  # noqa: PLC0415
+    from broadway.domain.json_bodies import InvalidBodyError, parse  # noqa: PLC0415
     from broadway.domain.text_files import TextFileError, decode, read_text  # noqa: PLC0415
-    from broadway.ingest.http.bodies import InvalidBodyError, parse  # noqa: PLC0415
 
     try:
         text = decode(terminal.standard_input()) if str(file) == "-" else read_text(file)
@@ -208,7 +208,7 @@ def parse_object(text: str) -> dict[str, Any]:
     """
     import json  # noqa: PLC0415
 
-    from broadway.ingest.http.bodies import InvalidBodyError  # noqa: PLC0415
+    from broadway.domain.json_bodies import InvalidBodyError  # noqa: PLC0415
 
     try:
         found = json.loads(text)

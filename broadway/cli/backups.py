@@ -14,7 +14,8 @@ from broadway.backup.restore import restore as restoring
 from broadway.backup.take import take
 from broadway.cli import terminal
 from broadway.cli.broker_access import settings_of
-from broadway.cli.common import fail, plural
+from broadway.cli.common import fail
+from broadway.domain.counts import plural
 from broadway.local.processes import LocalError, absolute
 from broadway.local.site import locked
 from broadway.local.store import store

@@ -23,6 +23,7 @@ from broadway.cli.identity_checks import identities
 from broadway.cli.migration_checks import migrations
 from broadway.cli.runtime_checks import choice_of_up, of_engine, runtime_of
 from broadway.domain.assignment import memory_bytes
+from broadway.domain.counts import plural
 from broadway.domain.grader import Grader
 from broadway.local import engine
 from broadway.management import Management, ManagementError
@@ -321,9 +322,9 @@ def _runtimes(deployment: Deployment) -> Iterable[Finding]:
 
 def _dead_letters(deployment: Deployment) -> Iterable[Finding]:
     if deployment.queues and DEAD.name in deployment.queues and (waiting := deployment.queues[DEAD.name].waiting):
-        yield problem("letters", f"{waiting} dead letters wait to be stored", "start a results service")
+        yield problem("letters", f"{plural(waiting, 'dead letter')} to be stored", "start a results service")
     if deployment.inspection and (letter := deployment.inspection.letter):
-        text = f"{deployment.inspection.letters} dead letters; the newest in {letter.queue}: {letter.reason}"
+        text = f"{plural(deployment.inspection.letters, 'dead letter')}; the newest in {letter.queue}: {letter.reason}"
         yield warning(
             "letters", text[:400], "see `broadway dead list`; repair the cause, then `broadway dead discard` them"
         )

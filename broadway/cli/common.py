@@ -222,11 +222,6 @@ def confirm(action: str, *, yes: bool) -> None:
         raise fail("nothing is changed")
 
 
-def plural(count: int, noun: str) -> str:
-    """Return a count with its noun, such as `1 student` or `2 students`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def fail(reason: str, code: int = EXIT_FAILED) -> typer.Exit:
     """Print the reason, and return the exception that ends the command."""
     terminal.indented(f"broadway: {reason}")

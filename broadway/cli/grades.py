@@ -14,9 +14,9 @@ from broadway.cli.common import (
     Token,
     client,
     fail,
-    plural,
     print_records,
 )
+from broadway.domain.counts import plural
 
 if TYPE_CHECKING:
     from broadway.client import Client

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from broadway.cli import terminal
-from broadway.cli.common import EXIT_USAGE, AsJson, Course, CourseServer, Token, Yes, client, confirm, fail, plural
+from broadway.cli.common import EXIT_USAGE, AsJson, Course, CourseServer, Token, Yes, client, confirm, fail
+from broadway.domain.counts import plural
 
 app = typer.Typer(help="Submission webhooks and their deliveries.", no_args_is_help=True)
 rosters = typer.Typer(help="Rosters: the students who may submit, with their repositories.", no_args_is_help=True)

@@ -22,9 +22,9 @@ from broadway.cli.common import (
     fail,
     operator,
     operators_token,
-    plural,
     print_records,
 )
+from broadway.domain.counts import plural
 
 if TYPE_CHECKING:
     from broadway.client import Client, Operator

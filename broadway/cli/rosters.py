@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from broadway.cli import terminal
+from broadway.domain.json_bodies import InvalidBodyError, parse
 from broadway.domain.roster import Roster, UnusableRosterError
 from broadway.domain.roster_files import RosterError, read_roster
 from broadway.domain.text_files import ENCODINGS, TextFileError, decode, read_text
-from broadway.ingest.http.bodies import InvalidBodyError, parse
 
 
 class RefusedRosterError(ValueError):

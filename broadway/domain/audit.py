@@ -15,6 +15,8 @@ MAX_PARSED = 16 * 1024  # bytes; larger bodies are named by their size and hash
 
 _SECRET = re.compile(r"(?i)secret|token|password|credential|signature|cookie|_url$|_dsn$")
 _ENV = re.compile(r"(?i)(^|_)env$")
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://\S", re.IGNORECASE)
+_USER = re.compile(r"://[^/?#]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +66,20 @@ def described_body(body: bytes) -> str | None:
 
 
 def masked(state: Any, depth: int = 0) -> Any:
-    """Return a state without secrets: values of keys that name secrets, and values of variables."""
+    """Return a state without secrets: values of keys that name secrets or variables, users and queries of addresses."""
     if depth > MAX_DEPTH:
         return MASK
     if isinstance(state, Mapping):
         return {str(key): _masked_value(str(key), value, depth + 1) for key, value in state.items()}
     if isinstance(state, list | tuple):
         return [masked(each, depth + 1) for each in state]
-    return state
+    return _without_secrets(state) if isinstance(state, str) and _ADDRESS.match(state) else state
+
+
+def _without_secrets(address: str) -> str:
+    """Return an address with its user and its query masked, since receivers take tokens there."""
+    place, mark, _ = _USER.sub(f"://{MASK}@", address).partition("?")
+    return f"{place}?{MASK}" if mark else place
 
 
 def _masked_value(key: str, value: Any, depth: int) -> Any:

@@ -37,6 +37,9 @@ class BookQueries(PublishedBooks, Protocol):
     async def version(self, course: str, assignment: str, number: int) -> Version | None:
         """Return a version, or None."""
 
+    async def of_request(self, course: str, assignment: str, key: str) -> Version | None:
+        """Return the version whose request begins with a digest of its key, or None."""
+
     async def latest(self, course: str, assignment: str, *, before: int | None, limit: int) -> list[Version]:
         """Return versions, latest first; only those before ``before`` if it is given."""
 

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Any
 
 from broadway.domain.grade_book import (
     BookEntry,
@@ -46,10 +47,17 @@ class GradeBooks:
         found = await self._versions.find_one({"_id": _id(course, assignment, number)})
         return _version(found) if found else None
 
+    async def of_request(self, course: str, assignment: str, key: str) -> Version | None:
+        """Return the version whose request begins with a digest of its key, or None."""
+        begun = {"$gte": f"{key}:", "$lt": f"{key};"}  # ";" comes after ":"
+        found = await self._versions.find_one(_versions_of(course, assignment) | {"request": begun})
+        return _version(found) if found else None
+
     async def latest(self, course: str, assignment: str, *, before: int | None, limit: int) -> list[Version]:
         """Return versions, latest first; only those before ``before`` if it is given."""
-        end = f"{course}/{assignment}0" if before is None else _id(course, assignment, before)  # "0" comes after "/"
-        query = {"_id": {"$gte": f"{course}/{assignment}/", "$lt": end}}
+        query = _versions_of(course, assignment)
+        if before is not None:
+            query["_id"]["$lt"] = _id(course, assignment, before)
         return [_version(each) for each in await self._versions.find(query, sort=[("_id", -1)], limit=limit)]
 
     async def entries(self, chunks: Sequence[ChunkRef]) -> list[BookEntry]:
@@ -97,6 +105,11 @@ class GradeBooks:
         await self._published.update_one({"_id": identity}, {"$max": {"announced": published.version}})
         query = {"_id": identity, "version": published.version}
         await self._published.update_one(query, {"$set": {"announce_at": None}})
+
+
+def _versions_of(course: str, assignment: str) -> dict[str, Any]:
+    """Return the query for the versions of a book."""
+    return {"_id": {"$gte": f"{course}/{assignment}/", "$lt": f"{course}/{assignment}0"}}  # "0" comes after "/"
 
 
 def _id(course: str, assignment: str, number: int) -> str:

@@ -36,7 +36,7 @@ class Diagnosis:
         return {finding["check"] for finding in self.findings if finding["level"] == "problem"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings(settings: ApiSettings) -> ApiSettings:
     """Heartbeats with long intervals: graders stay alive during the checks, even on a busy machine."""
     return settings.model_copy(update={"heartbeat_interval": 20})
@@ -127,6 +127,14 @@ async def test_an_unavailable_part_is_named_and_the_others_are_checked(cluster: 
         assert sick.levels(other)
 
 
+async def test_silent_parts_are_named_after_a_timeout(cluster: Cluster) -> None:
+    async with silence() as port:
+        silent = {name: value for part in ("api", "broker", "store") for name, value in moved(part, port).items()}
+        sick = await examine(cluster, "--timeout", "2", **silent)
+    assert sick.problems == {"api", "broker", "store"}
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("part", ["api", "broker", "store"])
 async def test_a_silent_part_is_named_after_a_timeout(cluster: Cluster, part: str) -> None:
     await healthy(cluster)
@@ -145,7 +153,7 @@ async def test_missing_graders_dead_letters_and_missing_indexes_are_reported(clu
 
     assert sick.problems == {"pools"}
     assert "default has no live grader: capped, cs101, cs241 will wait" in sick.about("pools")
-    assert "1 dead letters; the newest in broadway.results: odd" in sick.about("letters")
+    assert "1 dead letter; the newest in broadway.results: odd" in sick.about("letters")
     assert "grading_job.backlog" in sick.about("store")
 
 

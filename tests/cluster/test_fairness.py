@@ -1,8 +1,15 @@
 """One course never starves another."""
 
+import pytest
 from harness import Cluster, stage, until
 
 SLOTS = 4
+
+
+@pytest.fixture
+def cluster(own_cluster: Cluster) -> Cluster:
+    """A dispatcher without a history, and thousands of jobs that no other test waits for."""
+    return own_cluster
 
 
 async def test_a_small_course_waits_for_two_jobs_per_slot_at_most(cluster: Cluster) -> None:

@@ -16,6 +16,7 @@ from pollers import BEAT, CLUSTER, Poller, result
 from processes import QUICK, QUICK_DISPATCHER, Processes, processes
 from websockets.asyncio.client import ClientConnection
 
+from broadway.ingest.v1 import polling
 from broadway.service import background
 
 PATIENT = ("--heartbeat-interval", "20")  # for tests without silent graders
@@ -242,8 +243,9 @@ async def test_untrusted_stages_wait_for_a_grader_that_supports_them(cluster: Cl
     ids=["untrusted", "scoring", "without a terminal"],
 )
 async def test_a_job_waits_visibly_for_a_grader_that_can_run_it(
-    cluster: Cluster, asked: dict[str, Any], lacking: str
+    cluster: Cluster, asked: dict[str, Any], lacking: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(polling, "PENDING_WAIT", 0.3)
     old = poller(cluster, "old")
     await old.register()
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0"), asked])

@@ -47,9 +47,14 @@ async def name(management: Management) -> AsyncIterator[str]:
     await management.delete("users", grader_user(grader_id))
 
 
-@pytest.fixture
-def settings(settings: ApiSettings, broker_node: Node, name: str) -> ApiSettings:  # noqa: ARG001 - outlives the grader
+@pytest.fixture(scope="module")
+def settings(settings: ApiSettings, broker_node: Node) -> ApiSettings:
     return settings.model_copy(update={"management_url": SecretStr(broker_node.administration)})
+
+
+@pytest.fixture
+def cluster(name: str, own_cluster: Cluster) -> Cluster:  # noqa: ARG001 - the user outlives the grader
+    return own_cluster
 
 
 async def join(cluster: Cluster, name: str, **about: Any) -> str:
@@ -221,12 +226,14 @@ async def test_a_revoked_grader_is_cut_off_and_its_jobs_run_elsewhere_at_once(
 async def test_a_grader_joins_again_when_the_broker_has_lost_its_user(
     cluster: Cluster, management: Management, name: str
 ) -> None:
-    cluster.graders.attach(name, str(cluster.client.http.base_url))
-    await cluster.client.register("cs241", "mp1", students=[stage("sleep", "3")])
+    containers = cluster.graders.attach(name, str(cluster.client.http.base_url))
+    await cluster.client.register("cs241", "mp1", students=[stage("pipe")])
     run_id = await cluster.client.submit("cs241", "mp1", students=2)
 
     await until(runs(cluster, name, 2))
     await management.delete("users", grader_user(name))
+    for _ in range(2):
+        containers.pipe.put_nowait(None)
     jobs = (await cluster.client.finished("cs241", run_id))["jobs"]
 
     assert {(job["outcome"], job["grader"]) for job in jobs} == {("succeeded", name)}
@@ -234,7 +241,7 @@ async def test_a_grader_joins_again_when_the_broker_has_lost_its_user(
 
 async def test_a_grader_cannot_report_in_the_name_of_another(cluster: Cluster, name: str) -> None:
     containers = cluster.graders.start("honest", slots=1)
-    await cluster.client.register("cs241", "mp1", students=[stage("sleep", "3")])
+    await cluster.client.register("cs241", "mp1", students=[stage("pipe")])
     run_id = await cluster.client.submit("cs241", "mp1", students=1)
     await until(lambda: containers.started)
     (job,) = (await cluster.client.describe("cs241", run_id))["jobs"]
@@ -247,6 +254,7 @@ async def test_a_grader_cannot_report_in_the_name_of_another(cluster: Cluster, n
         await send_report(connection, forged, "job.finished.cs241", user=grader_user(name))
         with pytest.raises(ChannelPreconditionFailed):
             await send_report(connection, forged, "job.finished.cs241", user=grader_user("honest"))
+    containers.pipe.put_nowait(None)
     (job,) = (await cluster.client.finished("cs241", run_id))["jobs"]
 
     assert (job["outcome"], job["grader"], job["reason"]) == ("succeeded", "honest", "")
@@ -254,7 +262,7 @@ async def test_a_grader_cannot_report_in_the_name_of_another(cluster: Cluster, n
 
 async def test_a_grader_cannot_report_a_job_that_it_was_not_given(cluster: Cluster, name: str) -> None:
     containers = cluster.graders.start("honest", slots=1)
-    await cluster.client.register("cs241", "mp1", students=[stage("sleep", "3")])
+    await cluster.client.register("cs241", "mp1", students=[stage("pipe")])
     run_id = await cluster.client.submit("cs241", "mp1", students=1)
     await until(lambda: containers.started)
     (job,) = (await cluster.client.describe("cs241", run_id))["jobs"]
@@ -267,6 +275,7 @@ async def test_a_grader_cannot_report_a_job_that_it_was_not_given(cluster: Clust
         for ticket in ("", made_up, "\N{GREEK SMALL LETTER ALPHA}"):
             forged = report.model_copy(update={"ticket": ticket})
             await send_report(connection, forged, "job.finished.cs241", user=grader_user(name))
+    containers.pipe.put_nowait(None)
     (job,) = (await cluster.client.finished("cs241", run_id))["jobs"]
 
     assert (job["outcome"], job["grader"], job["reason"]) == ("succeeded", "honest", "")

@@ -9,6 +9,8 @@ from typer.testing import CliRunner, Result
 
 from broadway.cli.app import app
 from broadway.domain.grader import GraderMode
+from broadway.grader import serve as grader
+from broadway.grader.worker.self_check import SelfCheck
 
 OPERATOR = {"Authorization": "Bearer operator-token"}
 TOKEN = {"Authorization": "Bearer cluster-token"}
@@ -44,14 +46,16 @@ def attach(cluster: Cluster, name: str, *, slots: int = 2) -> Any:
 
 
 async def test_a_paused_grader_takes_no_job_and_finishes_its_running_ones(cluster: Cluster) -> None:
-    attach(cluster, "h1")
-    await cluster.client.register("cs241", "mp1", students=[stage("sleep", "2")])
+    containers = attach(cluster, "h1")
+    await cluster.client.register("cs241", "mp1", students=[stage("pipe")])
     first = await cluster.client.submit("cs241", "mp1", students=2)
     await until(runs(cluster, "h1", 2))
 
     paused = await broadway(cluster, "pause", "h1", "--reason", "a new disk")
     await until(is_in(cluster, "h1", "paused"))
     second = await cluster.client.submit("cs241", "mp1", students=1)
+    for _ in range(3):
+        containers.pipe.put_nowait(None)
     jobs = (await cluster.client.finished("cs241", first))["jobs"]
 
     assert paused.exit_code == 0
@@ -66,13 +70,14 @@ async def test_a_paused_grader_takes_no_job_and_finishes_its_running_ones(cluste
 
 
 async def test_a_drained_grader_stays_drained_after_a_restart(cluster: Cluster) -> None:
-    attach(cluster, "h1")
-    await cluster.client.register("cs241", "mp1", students=[stage("sleep", "3")])
+    containers = attach(cluster, "h1")
+    await cluster.client.register("cs241", "mp1", students=[stage("pipe")])
     run_id = await cluster.client.submit("cs241", "mp1", students=1)
     await until(runs(cluster, "h1", 1))
 
     await broadway(cluster, "drain", "h1")
     await until(is_in(cluster, "h1", "draining"))
+    containers.pipe.put_nowait(None)
     await cluster.client.finished("cs241", run_id)
     await until(is_in(cluster, "h1", "drained"))
     await cluster.graders.stop("h1")
@@ -81,7 +86,7 @@ async def test_a_drained_grader_stays_drained_after_a_restart(cluster: Cluster) 
     await until(is_in(cluster, "h1", "drained"))
     waiting = await cluster.client.submit("cs241", "mp1", students=1)
 
-    attach(cluster, "h2")
+    attach(cluster, "h2").pipe.put_nowait(None)
     (job,) = (await cluster.client.finished("cs241", waiting))["jobs"]
     assert job["grader"] == "h2"
     assert containers.started == []
@@ -96,14 +101,16 @@ async def test_an_order_that_did_not_reach_its_grader_is_sent_again(cluster: Clu
 
 
 async def test_slots_change_while_jobs_run(cluster: Cluster) -> None:
-    attach(cluster, "h1", slots=1)
-    await cluster.client.register("cs241", "mp1", students=[stage("sleep", "1")])
+    containers = attach(cluster, "h1", slots=1)
+    await cluster.client.register("cs241", "mp1", students=[stage("pipe")])
     run_id = await cluster.client.submit("cs241", "mp1", students=9)
     await until(runs(cluster, "h1", 1))
 
     await broadway(cluster, "set-slots", "h1", "4")
     await until(runs(cluster, "h1", 4))
     await broadway(cluster, "set-slots", "h1", "0")
+    for _ in range(9):
+        containers.pipe.put_nowait(None)
     jobs = (await cluster.client.finished("cs241", run_id))["jobs"]
 
     assert {(job["outcome"], job["attempts"]) for job in jobs} == {("succeeded", 1)}
@@ -164,8 +171,14 @@ async def test_a_polling_grader_can_be_paused_and_revoked_too(cluster: Cluster) 
     assert (await cluster.client.get("grading_job/p1", token="cluster-token")).status_code == 403
 
 
-async def test_a_grader_with_a_broken_engine_pauses_itself_and_resumes(cluster: Cluster) -> None:
-    broken = cluster.graders.attach("h1", str(cluster.client.http.base_url), slots=1, pause_after=2, pause=10.0)
+async def test_a_grader_with_a_broken_engine_pauses_itself_and_resumes(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks: list[SelfCheck] = []
+    monkeypatch.setattr(
+        grader, "SelfCheck", lambda *given, **more: checks.append(SelfCheck(*given, **more)) or checks[-1]
+    )
+    broken = cluster.graders.attach("h1", str(cluster.client.http.base_url), slots=1, pause_after=2, pause=600.0)
     broken.is_broken = True
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     first = await cluster.client.submit("cs241", "mp1", students=2)
@@ -188,6 +201,7 @@ async def test_a_grader_with_a_broken_engine_pauses_itself_and_resumes(cluster: 
     assert len(broken.started) == tried
 
     broken.is_broken = False
+    checks[0]._until -= 600  # noqa: SLF001 - the pause is over
     await until(is_in(cluster, "h1", "online"))
     await cluster.graders.stop("h2")
     jobs = (await cluster.client.finished("cs241", await cluster.client.submit("cs241", "mp1", students=2)))["jobs"]

@@ -18,7 +18,7 @@ from broadway.settings.programs import ApiSettings
 SWITCH = "pool default refuses graders without a secret: `broadway pool set default --original-graders on`"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings(settings: ApiSettings) -> ApiSettings:
     return settings.model_copy(update={"original_graders": None, "offer_amqp": False})
 

@@ -4,15 +4,20 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import PATIENCE, Client, Place, free_port, stage, until
 from processes import QUICK, QUICK_DISPATCHER, Processes, processes
+from pymongo import AsyncMongoClient
 
 from broadway.messages.topology import ready_queue
 from broadway.mongo.store import Store
 from broadway.rabbit.client import Rabbit
+
+LEASE = timedelta(seconds=3)  # three heartbeats
 
 
 @pytest.fixture
@@ -35,28 +40,36 @@ async def started(client: Client, run_id: str) -> list[str]:
     return [job["grader"] for job in (await client.describe("cs241", run_id))["jobs"] if job["grader"]]
 
 
-async def test_three_graders_share_a_run(site: tuple[Processes, Client]) -> None:
+async def all_started(client: Client, run_id: str) -> bool:
+    return len(await started(client, run_id)) == len((await client.describe("cs241", run_id))["jobs"])
+
+
+async def test_three_graders_share_a_run(site: tuple[Processes, Client], tmp_path: Path) -> None:
     running, client = site
     for name in ("host1", "host2", "host3"):
         await running.grader(name, slots=2)
-    # Long enough for all graders to join before the first job ends, so that each runs as many jobs as it has slots.
-    await client.register("cs241", "mp1", students=[stage("sleep", "6")])
+    # No job ends before all have started, so that each grader runs as many jobs as it has slots.
+    await client.register("cs241", "mp1", students=[stage("until", str(tmp_path / "end"))])
+    run_id = await client.submit("cs241", "mp1", students=6)
+    await until(lambda: all_started(client, run_id))
+    (tmp_path / "end").touch()
 
-    run = await client.finished("cs241", await client.submit("cs241", "mp1", students=6))
+    run = await client.finished("cs241", run_id)
 
     assert Counter(job["outcome"] for job in run["jobs"]) == {"succeeded": 6}
     assert Counter(job["grader"] for job in run["jobs"]) == {"host1": 2, "host2": 2, "host3": 2}
 
 
-async def test_a_killed_graders_job_ends_on_another(site: tuple[Processes, Client]) -> None:
+async def test_a_killed_graders_job_ends_on_another(site: tuple[Processes, Client], tmp_path: Path) -> None:
     running, client = site
     await running.grader("doomed", slots=1)
-    await client.register("cs241", "mp1", students=[stage("sleep", "3")])
+    await client.register("cs241", "mp1", students=[stage("until", str(tmp_path / "end"))])
     run_id = await client.submit("cs241", "mp1", students=1)
     await until(lambda: started(client, run_id))
     await running.grader("heir", slots=1)
 
     await running.kill("doomed")
+    (tmp_path / "end").touch()
     run = await client.finished("cs241", run_id)
 
     (job,) = run["jobs"]
@@ -117,6 +130,7 @@ async def test_a_new_dispatcher_discards_what_the_last_one_left_ready(
     assert [(job["outcome"], job["attempts"]) for job in run["jobs"]] == [("succeeded", 1)] * 3
 
 
+@pytest.mark.long
 async def test_a_job_that_runs_while_results_is_down_is_not_started_again(site: tuple[Processes, Client]) -> None:
     running, client = site
     await running.grader("host1", slots=1)
@@ -132,15 +146,24 @@ async def test_a_job_that_runs_while_results_is_down_is_not_started_again(site: 
     assert (job["outcome"], job["attempts"]) == ("succeeded", 1)
 
 
+async def has_had_no_lease_for(time: timedelta, place: Place) -> bool:
+    """Return whether the lease of a running job expired that long ago."""
+    async with AsyncMongoClient[dict[str, Any]](place.mongodb_dsn) as mongo:
+        query = {"lease_expires_at": {"$lt": datetime.now(UTC) - time}}
+        return await mongo[f"{place.name}_ag"]["grading_job"].find_one(query) is not None
+
+
 async def test_a_job_whose_heartbeats_go_unrecorded_for_longer_than_a_lease_is_not_started_again(
-    site: tuple[Processes, Client],
+    site: tuple[Processes, Client], place: Place, tmp_path: Path
 ) -> None:
     running, client = site
     await running.grader("host1", slots=1)
-    await client.register("cs241", "mp1", students=[stage("sleep", "12")])
+    await client.register("cs241", "mp1", students=[stage("until", str(tmp_path / "end"))])
     run_id = await client.submit("cs241", "mp1", students=1)
     await until(lambda: started(client, run_id))
     await running.kill("results")
+    await until(lambda: has_had_no_lease_for(LEASE, place))  # the dispatcher has checked it meanwhile
+    (tmp_path / "end").touch()
     await until(lambda: "outcome" in running.log("host1"))
     await running.service("results", *QUICK)
 
@@ -172,17 +195,18 @@ async def test_a_frozen_graders_job_is_started_elsewhere_and_has_one_outcome(sit
     assert (await client.describe("cs241", run_id))["jobs"][0] == job
 
 
-async def test_a_draining_grader_finishes_or_returns_its_jobs(site: tuple[Processes, Client]) -> None:
+async def test_a_draining_grader_finishes_or_returns_its_jobs(site: tuple[Processes, Client], tmp_path: Path) -> None:
     running, client = site
     await running.grader("leaving", slots=2)
     await client.register("cs241", "quick", students=[stage("sleep", "1")])
-    await client.register("cs241", "slow", students=[stage("sleep", "8")])
+    await client.register("cs241", "slow", students=[stage("until", str(tmp_path / "end"))])
     quick = await client.submit("cs241", "quick", students=1)
     slow = await client.submit("cs241", "slow", students=1)
     await until(lambda: started(client, quick))
     await until(lambda: started(client, slow))
 
     code = await asyncio.wait_for(running.terminate("leaving"), PATIENCE)
+    (tmp_path / "end").touch()
     await running.grader("heir", slots=2)
 
     assert code == 0

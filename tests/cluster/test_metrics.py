@@ -21,6 +21,13 @@ from broadway.messages.topology import EVENTS, durable_queues, event_key
 from broadway.runtime import metrics
 
 COURSE = "cs241"
+pytestmark = pytest.mark.usefixtures("often")
+
+
+@pytest.fixture
+def cluster(own_cluster: Cluster) -> Cluster:
+    """A deployment whose metrics no other test has changed."""
+    return own_cluster
 
 
 async def scrape(cluster: Cluster) -> Scrape:

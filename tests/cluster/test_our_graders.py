@@ -1,12 +1,16 @@
 """Our own grader, over each of its links to a cluster."""
 
+import asyncio
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 from harness import PATIENCE, Cluster, free_port, stage, until
 from pydantic import SecretStr
 
+from broadway.grader import serve as grader
 from broadway.readiness import judge
+from broadway.runtime.health import Health
 
 OUTCOMES = {
     ("exit", "0"): ("succeeded", ""),
@@ -14,6 +18,12 @@ OUTCOMES = {
     ("oom",): ("out_of_memory", "stage 1 of 1: used more memory than its limit"),
     ("flood",): ("output_limit", "stage 1 of 1: wrote more output than its limit (0 bytes)"),
 }
+
+
+@pytest.fixture(autouse=True)
+def _checks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let graders check their engine every moment."""
+    monkeypatch.setattr(grader, "Health", partial(Health, interval=0.1))
 
 
 @pytest.fixture(params=["http", "ws"])
@@ -133,12 +143,16 @@ async def is_gone(cluster: Cluster) -> bool:
 
 async def test_a_drained_grader_finishes_running_jobs_and_takes_no_new_ones(cluster: Cluster, address: str) -> None:
     containers = cluster.graders.attach("host1", address, slots=1, drain_timeout=PATIENCE)
-    await cluster.client.register("cs241", "mp1", students=[stage("sleep", "1")])
+    await cluster.client.register("cs241", "mp1", students=[stage("pipe")])
     run_id = await cluster.client.submit("cs241", "mp1", students=2)
     await until(lambda: containers.started)
 
-    await cluster.graders.stop("host1")
-    heir = cluster.graders.start("heir")
+    async with asyncio.TaskGroup() as stopping:
+        stopping.create_task(cluster.graders.stop("host1"))
+        heir = cluster.graders.start("heir")
+        await until(lambda: heir.started)
+        for each in (containers, heir):
+            each.pipe.put_nowait(None)
     run = await cluster.client.finished("cs241", run_id)
 
     assert [(job["outcome"], job["attempts"]) for job in run["jobs"]] == [("succeeded", 1)] * 2
@@ -147,12 +161,12 @@ async def test_a_drained_grader_finishes_running_jobs_and_takes_no_new_ones(clus
 
 async def test_a_drained_grader_returns_unfinished_jobs(cluster: Cluster, address: str) -> None:
     containers = cluster.graders.attach("host1", address, slots=1, drain_timeout=0.1)
-    await cluster.client.register("cs241", "mp1", students=[stage("sleep", "5")])
+    await cluster.client.register("cs241", "mp1", students=[stage("pipe")])
     run_id = await cluster.client.submit("cs241", "mp1", students=1)
     await until(lambda: containers.started)
 
     await cluster.graders.stop("host1")
-    cluster.graders.start("heir")
+    cluster.graders.start("heir").pipe.put_nowait(None)
     run = await cluster.client.finished("cs241", run_id)
 
     assert [(job["outcome"], job["attempts"], job["grader"]) for job in run["jobs"]] == [("succeeded", 1, "heir")]

@@ -60,7 +60,11 @@ async def watched(places: Places, tmp_path_factory: pytest.TempPathFactory) -> A
         address = f"http://127.0.0.1:{port}"
         api = await stack.enter_async_context(Client.connect(address))
         await until(api.is_ready)
-        programs.environment = {**programs.environment, "FAKE_METRICS_PORT": str(grader_port)}
+        programs.environment = {
+            **programs.environment,
+            "FAKE_METRICS_PORT": str(grader_port),
+            "FAKE_HEALTH_INTERVAL": "0.5",
+        }
         await programs.attached_grader(GRADER, address, slots=2)
         config = configure(tmp_path, api=port, grader=grader_port, token=METRICS_TOKEN, is_quick=True)
         await programs.launch("prometheus", command(config, port=own_port), dict(os.environ))

@@ -22,6 +22,9 @@ from broadway.messages.topology import (
     ready_queue,
 )
 
+SOON = Patience(second_look=0.5, dispatch=timedelta(seconds=0.5))
+impatient = pytest.mark.parametrize("patience", [SOON], ids=["soon"], scope="module")
+
 
 async def purge(cluster: Cluster, *queues: str) -> int:
     async with await aio_pika.connect(cluster.place.amqp_url) as connection:
@@ -29,7 +32,7 @@ async def purge(cluster: Cluster, *queues: str) -> int:
         return sum([(await (await channel.get_queue(name)).purge()).message_count or 0 for name in queues])
 
 
-@pytest.mark.parametrize("patience", [Patience(second_look=0.5)], ids=["soon"])
+@impatient
 async def test_a_purged_backlog_is_published_again(cluster: Cluster) -> None:
     await cluster.client.register("capped", "mp1", students=[stage("exit", "0")])
     run_id = await cluster.client.submit("capped", "mp1", students=2 * JobsQueued.most + 2)
@@ -51,7 +54,7 @@ async def depth(cluster: Cluster, name: str) -> int:
         return (await channel.declare_queue(name, passive=True)).declaration_result.message_count or 0
 
 
-@pytest.mark.parametrize("patience", [Patience(dispatch=timedelta(seconds=0.5))], ids=["soon"])
+@impatient
 async def test_a_purged_ready_queue_is_filled_again(cluster: Cluster) -> None:
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     run_id = await cluster.client.submit("cs241", "mp1", students=3)
@@ -82,13 +85,15 @@ async def is_lost(cluster: Cluster, fact: str) -> bool:
     return False
 
 
+@impatient
 async def test_a_job_is_dispatched_again_when_its_start_and_outcome_got_lost(cluster: Cluster) -> None:
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     run_id = await cluster.client.submit("cs241", "mp1", students=1)
     await until(lambda: depth(cluster, ready_queue("default").name))
-    await unbind(cluster, RESULTS, "started", "finished")  # like a lost queue; the bindings return within ten seconds
+    await unbind(cluster, RESULTS, "started", "finished")  # as a lost queue; queue_probes would restore them
     containers = cluster.graders.start("host1")
     await until(lambda: is_lost(cluster, "finished"))
+    await cluster.opened.rabbit.restore(RESULTS)
 
     run = await cluster.client.finished("cs241", run_id)
 
@@ -96,6 +101,7 @@ async def test_a_job_is_dispatched_again_when_its_start_and_outcome_got_lost(clu
     assert len(containers.started) == 1, "the same grader got it again, and told what it had come to"
 
 
+@impatient
 async def test_a_run_ends_although_the_results_queue_is_deleted_while_its_jobs_run(cluster: Cluster) -> None:
     containers = cluster.graders.start("host1", slots=2)
     await cluster.client.register("cs241", "mp1", students=[stage("sleep", "0.5")])

@@ -13,7 +13,7 @@ from harness import Cluster, stage, until
 from processes import CLUSTER_TOKEN, processes
 
 from broadway.grader import serve as grader
-from broadway.grader.links import broker
+from broadway.grader.links import broker, polling, websocket
 from broadway.grader.ports import Owner
 from broadway.service import SettingError, Stop, reasons
 
@@ -25,7 +25,7 @@ class Untouched(FakeContainers):
         raise AssertionError("this grader has not got its id")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings(settings: Any) -> Any:
     """Let the API wait longer for a silent grader: on a busy machine, the first must not be taken for dead."""
     return settings.model_copy(update={"heartbeat_interval": 3})
@@ -36,6 +36,8 @@ def address(request: pytest.FixtureRequest, cluster: Cluster, monkeypatch: pytes
     """The address of the API, for each kind of link."""
     cluster.settings.offer_amqp = request.param == "broker"
     monkeypatch.setattr(broker, "CLAIM_WITHIN", 0.5)
+    for link in (polling, websocket):
+        monkeypatch.setattr(link, "claim_within", lambda _interval: 0.5)
     scheme = "ws" if request.param == "ws" else "http"
     return f"{scheme}://127.0.0.1:{cluster.settings.bind_port}"
 

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from servers import Node
 
 from broadway.domain.job import Outcome, Phase
+from broadway.ingest.v1 import stream
 from broadway.management import Management
 from broadway.messages.envelope import encode
 from broadway.messages.events import JobDispatched, JobFinished, JobStarted
@@ -29,7 +30,7 @@ from broadway.runtime.metrics import UNPROVEN
 from broadway.settings.programs import ApiSettings
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings(settings: ApiSettings, broker_node: Node) -> ApiSettings:
     return settings.model_copy(update={"management_url": SecretStr(broker_node.administration)})
 
@@ -37,6 +38,7 @@ def settings(settings: ApiSettings, broker_node: Node) -> ApiSettings:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contests, "REFUSE_AFTER", 1.0)
+    monkeypatch.setattr(stream, "KEEP_ALIVE", 0.1)
 
 
 @pytest.fixture
@@ -48,8 +50,8 @@ async def intruder(cluster: Cluster, broker_node: Node) -> AsyncIterator[Intrude
         yield await stack.enter_async_context(Intruder.join(cluster.client.http, name))
 
 
-async def submit(cluster: Cluster, seconds: float) -> str:
-    await cluster.client.register("cs241", "mp1", students=[stage("sleep", str(seconds))])
+async def submit(cluster: Cluster, *command: str) -> str:
+    await cluster.client.register("cs241", "mp1", students=[stage(*command or ("exit", "0"))])
     return await cluster.client.submit("cs241", "mp1", students=1)
 
 
@@ -74,24 +76,25 @@ def refused(reason: metrics.Refusal) -> float:
 async def test_a_grader_that_gave_a_job_back_cannot_report_it_while_another_runs_it(
     cluster: Cluster, intruder: Intruder, says_that_it_starts: bool
 ) -> None:
-    run_id = await submit(cluster, 3)
+    run_id = await submit(cluster, "pipe")
     async with intruder.taken() as taken:
         await taken.message.nack(requeue=True)
-    cluster.graders.start("honest", slots=1)
+    honest = cluster.graders.start("honest", slots=1)
     await until(runs_on(cluster, run_id, "honest"))
     before = refused(metrics.Refusal.UNKNOWN)
     if says_that_it_starts:
         await intruder.report(intruder.started(taken.job, "e1"), "started")
     await intruder.report(intruder.finished(taken.job, "e1"), "finished")
+    await until(lambda: refused(metrics.Refusal.UNKNOWN) >= before + 1)
+    honest.pipe.put_nowait(None)
 
     assert await outcome(cluster, run_id) == ("succeeded", "honest", "", 1)
-    await until(lambda: refused(metrics.Refusal.UNKNOWN) >= before + 1)
 
 
 async def test_an_execution_that_was_given_back_cannot_be_reported_even_before_the_job_starts_again(
     cluster: Cluster, intruder: Intruder
 ) -> None:
-    run_id = await submit(cluster, 0.1)
+    run_id = await submit(cluster)
     before = refused(metrics.Refusal.RELEASED)
     async with intruder.taken() as taken:
         await intruder.report(intruder.started(taken.job, "e1"), "started")
@@ -106,7 +109,7 @@ async def test_an_execution_that_was_given_back_cannot_be_reported_even_before_t
 
 
 async def test_a_report_needs_the_proof_of_its_own_grader(cluster: Cluster, intruder: Intruder) -> None:
-    run_id = await submit(cluster, 0.1)
+    run_id = await submit(cluster)
     forged = metrics.MESSAGES.labels(JobFinished.type, metrics.Handled.FORGED)._value  # noqa: SLF001
     before = forged.get()
     async with intruder.taken() as taken:
@@ -125,7 +128,7 @@ async def test_a_report_needs_the_proof_of_its_own_grader(cluster: Cluster, intr
 
 async def test_a_grader_of_an_earlier_version_reports_without_proofs(cluster: Cluster, intruder: Intruder) -> None:
     body = {"hostname": "host", "pool": "default", "slots": 1}
-    run_id = await submit(cluster, 0.1)
+    run_id = await submit(cluster)
     async with intruder.taken() as taken:
         answer = await cluster.client.http.post(f"/api/v2/graders/{intruder.name}", json=body, headers=intruder.secret)
         assert answer.is_success
@@ -139,7 +142,7 @@ async def test_a_job_moves_to_a_grader_that_gets_it_after_the_first_one_died(
     cluster: Cluster, intruder: Intruder, tmp_path: Path
 ) -> None:
     """The intruder is honest here: it reports a job that the broker has redelivered to it."""
-    run_id = await submit(cluster, 60)
+    run_id = await submit(cluster, "hang")
     async with processes(tmp_path / "processes", cluster.place.environment) as started:
         await started.attached_grader("first", str(cluster.client.http.base_url), slots=1)
         await until(runs_on(cluster, run_id, "first"))
@@ -168,7 +171,7 @@ async def watching(cluster: Cluster, job_id: str) -> AsyncIterator[bytearray]:
 
 
 async def test_a_forged_start_reaches_no_watcher(cluster: Cluster, intruder: Intruder) -> None:
-    run_id = await submit(cluster, 0.1)
+    run_id = await submit(cluster)
     forged = metrics.MESSAGES.labels(JobStarted.type, metrics.Handled.FORGED)._value  # noqa: SLF001
     before, hearing = forged.get(), 3  # results, the dispatcher, and the feed
     async with intruder.taken() as taken:
@@ -199,10 +202,10 @@ async def test_a_dead_letter_ends_the_job_of_its_event_and_not_of_its_headers(
     cluster: Cluster, intruder: Intruder
 ) -> None:
     """The dispatcher has no use for outcomes, so it moves this one to the dead letters."""
-    own_run = await submit(cluster, 0.1)
+    own_run = await submit(cluster)
     async with intruder.taken() as taken:
-        cluster.graders.start("honest", slots=1)
-        run_id = await submit(cluster, 3)
+        honest = cluster.graders.start("honest", slots=1)
+        run_id = await submit(cluster, "pipe")
         await until(runs_on(cluster, run_id, "honest"))
         (victim,) = (await cluster.client.describe("cs241", run_id))["jobs"]
         names_the_victim = {"ce-subject": f"cs241/{run_id}/{victim['id']}", "ce-id": f"{victim['id']}:1:1"}
@@ -211,14 +214,15 @@ async def test_a_dead_letter_ends_the_job_of_its_event_and_not_of_its_headers(
         letter = await until(letter_about(cluster, event.subject))
 
         assert letter.queue == "broadway.dispatcher"
+        honest.pipe.put_nowait(None)
         assert await outcome(cluster, run_id) == ("succeeded", "honest", "", 1)
         assert await letter_about(cluster, names_the_victim["ce-subject"])() is None
         await cluster.client.finished("cs241", own_run)
 
 
 async def test_a_dead_letter_that_no_service_sent_ends_no_job(cluster: Cluster) -> None:
-    cluster.graders.start("honest", slots=1)
-    run_id = await submit(cluster, 3)
+    honest = cluster.graders.start("honest", slots=1)
+    run_id = await submit(cluster, "pipe")
     await until(runs_on(cluster, run_id, "honest"))
     (victim,) = (await cluster.client.describe("cs241", run_id))["jobs"]
     job = {"course": "cs241", "run_id": run_id, "job_id": victim["id"], "generation": 1}
@@ -233,12 +237,13 @@ async def test_a_dead_letter_that_no_service_sent_ends_no_job(cluster: Cluster) 
 
     assert "no service sent it, but an unknown sender" in letter.reason
     await until(lambda: counted.get() >= before + 1)  # the letter is counted once it is stored
+    honest.pipe.put_nowait(None)
     assert await outcome(cluster, run_id) == ("succeeded", "honest", "", 1)
 
 
 async def test_a_dispatched_job_that_its_graders_reject_ends(cluster: Cluster, intruder: Intruder) -> None:
     """The broker moves it to the dead letters, with the dispatcher as its sender."""
-    run_id = await submit(cluster, 0.1)
+    run_id = await submit(cluster)
     async with intruder.taken() as taken:
         await taken.message.reject(requeue=False)
     (job,) = (await cluster.client.finished("cs241", run_id))["jobs"]

@@ -12,7 +12,7 @@ from processes import QUICK_DISPATCHER, processes
 
 from broadway.local.store import store
 
-OUTAGE = 8  # seconds; a lease lasts 3 here
+OUTAGE = 5  # seconds; a lease lasts 3 here
 
 
 async def test_every_job_keeps_its_outcome_when_the_store_is_killed(place: Place, tmp_path: Path) -> None:

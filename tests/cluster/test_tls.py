@@ -1,8 +1,6 @@
 """TLS between all hosts, with certificates of a private authority; peers without a trusted certificate are refused."""
 
-import asyncio
 import json
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from secrets import token_hex
 import httpx2
 import pytest
 import trustme
-from harness import PATIENCE, Client, free_port, stage, until
+from harness import PATIENCE, Client, Command, broadway, free_port, stage, until
 from processes import CLUSTER_TOKEN, OPERATOR_TOKEN, QUICK_DISPATCHER, TESTS, Processes, processes
 from yarl import URL
 
@@ -113,14 +111,12 @@ async def test_a_run_completes_over_tls_alone(site: Site) -> None:
 
     assert {job["outcome"] for job in run["jobs"]} == {"succeeded"}
     assert {job["grader"] for job in run["jobs"]} >= {"h1"}
-    assert (listed.returncode, "h1" in listed.stdout) == (0, True), listed.stderr
+    assert (listed.exit_code, "h1" in listed.stdout) == (0, True), listed.stderr
 
 
-async def command(ca: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+async def command(ca: Path, *arguments: str, **environment: str) -> Command:
     """Run `broadway` with this authority as the trusted one."""
-    given = {"BROADWAY_CA_FILE": str(ca), "PYTHONPATH": str(TESTS.parent), "PATH": "/usr/bin:/bin", **environment}
-    line = (sys.executable, "-m", "broadway", *arguments)
-    return await asyncio.to_thread(subprocess.run, line, env=given, capture_output=True, text=True, check=False)
+    return await broadway(*arguments, BROADWAY_CA_FILE=str(ca), **environment)
 
 
 async def test_the_doctor_trusts_the_configured_authority(site: Site) -> None:

@@ -1,8 +1,8 @@
 """One trace from the submitting request to the end of the run, in every event and every log line."""
 
 import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,24 @@ from pymongo import AsyncMongoClient
 
 from broadway.domain.job import JobClass
 from broadway.domain.webhook import Delivery, DeliveryState, Push, delivery_key
+from broadway.ingest.commands import undecided
 from broadway.ingest.commands.backlogs import Backlogs
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.submit import NewRun, NewRuns, RunRequest
+from broadway.lifecycle import steps
 from broadway.messages.batches import parts_of
 from broadway.messages.envelope import decode
 from broadway.messages.events import Event, RunAdvanced
 from broadway.messages.topology import EVENTS, JOBS, Binding, Queue, course_key, ready_key
 from broadway.runtime import tracing
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _sweeps_often() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(undecided, "SWEEP_INTERVAL", 0.5)
+        yield
+
 
 COURSE = "cs241"
 GIVEN = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -199,7 +209,10 @@ async def test_a_delivery_whose_process_died_before_the_decision_keeps_its_trace
     assert {kind for kind, traceparent in spy.of(decided.run_id or "") if traceparent == GIVEN} == EVENT_TYPES
 
 
-async def test_messages_of_the_reconciler_carry_the_trace_too(cluster: Cluster) -> None:
+async def test_messages_of_the_reconciler_carry_the_trace_too(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "PUBLISH_GRACE", timedelta(seconds=0.5))  # then the run is the reconciler's
     spy = Spy()
     await cluster.client.register(COURSE, "mp1", students=[stage("exit", "0")])
     course = await cluster.opened.store.courses.get(COURSE)

@@ -76,7 +76,7 @@ async def test_heartbeats_out_of_bounds_stop_no_course(cluster: Cluster) -> None
     await until(is_counted)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def settings(settings: Any) -> Any:
     return settings.model_copy(update={"bind_port": free_port()})
 

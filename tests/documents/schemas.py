@@ -19,10 +19,10 @@ from sybil import Example
 from broadway.domain.assignment import AssignmentConfig, Stage
 from broadway.domain.assignment_settings import AssignmentSettings
 from broadway.domain.course import CourseConfigError, read_courses
+from broadway.domain.json_bodies import InvalidBodyError, parse
 from broadway.domain.roster import Roster
 from broadway.domain.webhook import GitHubPush, HookConfig, JsonSubmission
 from broadway.ingest.commands.start import RunOrder
-from broadway.ingest.http.bodies import InvalidBodyError, parse
 from broadway.settings.loading import load
 from broadway.settings.programs import PROGRAMS
 

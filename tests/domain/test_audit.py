@@ -17,6 +17,8 @@ from broadway.domain.audit import MAX_PARSED, MAX_TEXT, described, described_bod
         {"secrets": ["canary"], "token": "canary", "operator_token": "canary"},
         {"amqp_url": "amqp://canary@host/"},
         {"env": "canary"},
+        {"address": "https://host/x?key=canary&a=b#canary"},
+        {"addresses": ["HTTPS://user:canary@host/", "https://canary@host?canary"]},
     ],
 )
 def test_secrets_are_masked_and_names_stay(state: dict[str, object]) -> None:
@@ -31,6 +33,15 @@ def test_names_of_variables_and_other_values_stay() -> None:
     assert described({"env": {"A": 1}, "image": "busybox", "quota": None}) == (
         '{"env":{"A":"***"},"image":"busybox","quota":null}'
     )
+
+
+def test_addresses_are_named_without_their_secrets() -> None:
+    state = {"to": "https://u:p@host:8/hooks/a?key=1", "from": "see https://host/?a=b", "path": "/a?b=c"}
+    assert json.loads(described(state) or "") == {
+        "to": "https://***@host:8/hooks/a?***",
+        "from": "see https://host/?a=b",
+        "path": "/a?b=c",
+    }
 
 
 def test_long_states_are_cut_and_large_bodies_named_by_their_hash() -> None:

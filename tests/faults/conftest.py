@@ -1,10 +1,13 @@
-"""The report of a session of the fault suite."""
+"""The report of a session of the fault suite, and the servers that its worlds share."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from faults.report import DOCUMENT, Report
-from harness import IS_WHOLE
+from faults.servers import Parts, Servers, VirtualHost
+from harness import IS_WHOLE, Place
+from servers import Node
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +16,26 @@ def report() -> Iterator[Report]:
     yield collected
     if IS_WHOLE:
         collected.write(DOCUMENT)
+
+
+@pytest.fixture(scope="session")
+def parts(places: Callable[[], contextlib.AbstractAsyncContextManager[Place]], broker_node: Node) -> Parts:
+    """Return a function that opens a new part of the session's broker and store."""
+
+    @contextlib.asynccontextmanager
+    async def open_part() -> AsyncIterator[Servers]:
+        login = broker_node.username, broker_node.password
+        async with places() as place:
+            names = place.environment
+            host = VirtualHost(place.amqp_url, broker_node.management_url, login)
+            primary, logs = names["BROADWAY_MONGODB_PRIMARY"], names["BROADWAY_MONGODB_LOGS"]
+            yield Servers(host, place.mongodb_dsn, primary, logs)
+
+    return open_part
+
+
+@pytest.fixture(scope="module")
+async def shared(parts: Parts) -> AsyncIterator[Servers]:
+    """A part of the session's broker and store, for the worlds of a module."""
+    async with parts() as opened:
+        yield opened

@@ -1,4 +1,8 @@
-"""A private broker and a private store that can be killed, and that restart with the same data."""
+"""The broker and the store of a world: parts of the session's, or private ones.
+
+Private ones can be killed, and restart with the same data. At the end they are killed, too: a clean stop of a broker
+takes 6 s.
+"""
 
 import asyncio
 import contextlib
@@ -17,6 +21,7 @@ from harness import PATIENCE, free_port
 from broadway.local.broker import Broker, broker
 from broadway.local.processes import ChildError, LocalError
 from broadway.local.store import Store, store
+from broadway.mongo.site import Site
 
 
 class Service(Protocol):
@@ -90,49 +95,48 @@ class Server(Generic[S]):
         os.kill(self.current.pid, signal.SIGKILL)
         await self.is_up.wait()
 
+    @contextlib.asynccontextmanager
+    async def frozen(self) -> AsyncIterator[None]:
+        """Freeze the server for the time of the block."""
+        pid = self.current.pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
     async def freeze(self, seconds: float) -> None:
-        os.kill(self.current.pid, signal.SIGSTOP)
-        await asyncio.sleep(seconds)
-        os.kill(self.current.pid, signal.SIGCONT)
+        async with self.frozen():
+            await asyncio.sleep(seconds)
 
 
 @dataclass
-class Rabbit:
-    """The broker, with an operator's tools."""
+class VirtualHost:
+    """A virtual host of a broker, with an operator's tools."""
 
-    server: Server[Broker]
-    directory: Path
-
-    @classmethod
-    @contextlib.asynccontextmanager
-    async def running(cls, directory: Path) -> AsyncIterator[Self]:
-        port, management_port = free_port(), free_port()
-        async with Server(lambda: broker(directory, port=port, management_port=management_port)).running() as server:
-            yield cls(server, directory)
+    url: str
+    management_url: str
+    login: tuple[str, str]
 
     @property
-    def url(self) -> str:
-        return self.server.current.amqp_url
-
-    @property
-    def vhost(self) -> str:
+    def name(self) -> str:
         return self.url.rpartition("/")[2]
 
     def management(self) -> httpx2.AsyncClient:
-        node = self.server.current
-        return httpx2.AsyncClient(base_url=node.management_url, auth=(node.username, node.password), timeout=PATIENCE)
+        return httpx2.AsyncClient(base_url=self.management_url, auth=self.login, timeout=PATIENCE)
 
     async def close_connections(self) -> int:
         async with self.management() as http:
-            found = (await http.get("/api/connections?disable_stats=true")).json()
+            found = (await http.get(f"/api/vhosts/{self.name}/connections?disable_stats=true")).json()
             for connection in found:
                 await http.delete(f"/api/connections/{connection['name']}")
             return len(found)
 
     async def queues(self) -> dict[str, int]:
         """Return the number of messages in each queue, both ready and unacknowledged."""
+        path = f"/api/queues/{self.name}?disable_stats=true&enable_queue_totals=true"
         async with self.management() as http:
-            found = (await http.get("/api/queues?disable_stats=true&enable_queue_totals=true")).raise_for_status()
+            found = (await http.get(path)).raise_for_status()
             return {queue["name"]: queue.get("messages", 0) for queue in found.json()}
 
     async def uptime(self) -> float:
@@ -143,23 +147,57 @@ class Rabbit:
 
     async def purge(self, queue: str) -> None:
         async with self.management() as http:
-            (await http.delete(f"/api/queues/{self.vhost}/{queue}/contents")).raise_for_status()
+            (await http.delete(f"/api/queues/{self.name}/{queue}/contents")).raise_for_status()
 
     async def delete(self, queue: str) -> None:
         async with self.management() as http:
-            (await http.delete(f"/api/queues/{self.vhost}/{queue}")).raise_for_status()
+            (await http.delete(f"/api/queues/{self.name}/{queue}")).raise_for_status()
+
+
+@dataclass
+class Rabbit(VirtualHost):
+    """A private broker, with the tools of its machine's operator."""
+
+    server: Server[Broker]
+    directory: Path
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def running(cls, directory: Path) -> AsyncIterator[Self]:
+        port, management_port = free_port(), free_port()
+
+        def start() -> AbstractAsyncContextManager[Broker]:
+            return _killed(broker(directory, port=port, management_port=management_port))
+
+        async with Server(start).running() as server:
+            node = server.current
+            yield cls(node.amqp_url, node.management_url, (node.username, node.password), server, directory)
+
+    @contextlib.asynccontextmanager
+    async def short_of_memory(self) -> AsyncIterator[None]:
+        """Raise a memory alarm for the time of the block, which blocks publishers."""
+        await self.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.00001).")
+        try:
+            yield
+        finally:
+            await self.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4).")
+
+    @contextlib.asynccontextmanager
+    async def short_of_disk(self) -> AsyncIterator[None]:
+        """Raise a disk alarm for the time of the block, which blocks publishers too."""
+        await self.evaluate("rabbit_disk_monitor:set_disk_free_limit(1000000000000000000).")
+        try:
+            yield
+        finally:
+            await self.evaluate("rabbit_disk_monitor:set_disk_free_limit(50000000).")
 
     async def alarm(self, seconds: float) -> None:
-        """Raise a memory alarm for a time, which blocks publishers."""
-        await self.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.00001).")
-        await asyncio.sleep(seconds)
-        await self.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4).")
+        async with self.short_of_memory():
+            await asyncio.sleep(seconds)
 
     async def disk_alarm(self, seconds: float) -> None:
-        """Raise a disk alarm for a time, which blocks publishers too."""
-        await self.evaluate("rabbit_disk_monitor:set_disk_free_limit(1000000000000000000).")
-        await asyncio.sleep(seconds)
-        await self.evaluate("rabbit_disk_monitor:set_disk_free_limit(50000000).")
+        async with self.short_of_disk():
+            await asyncio.sleep(seconds)
 
     async def evaluate(self, expression: str) -> str:
         """Run an Erlang expression in the node, and return its output."""
@@ -187,5 +225,46 @@ class Rabbit:
 @contextlib.asynccontextmanager
 async def mongo(directory: Path) -> AsyncIterator[Server[Store]]:
     port = free_port()
-    async with Server(lambda: store(directory, port=port)).running() as server:
+    async with Server(lambda: _killed(store(directory, port=port))).running() as server:
         yield server
+
+
+@contextlib.asynccontextmanager
+async def _killed(starting: AbstractAsyncContextManager[S]) -> AsyncIterator[S]:
+    """Run a service that is killed at the end of the context: its data have no more readers, or must survive that."""
+    async with starting as service:
+        try:
+            yield service
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(service.pid, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Servers:
+    """A virtual host, and two databases of a store; ``rabbit`` and ``store`` are the private broker and store."""
+
+    host: VirtualHost
+    dsn: str
+    primary: str = "AG"
+    logs: str = "logs"
+    rabbit: Rabbit | None = None
+    store: Server[Store] | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"BROADWAY_MONGODB_PRIMARY": self.primary, "BROADWAY_MONGODB_LOGS": self.logs}
+
+    def site(self) -> AbstractAsyncContextManager[Site]:
+        """Connect to the databases as backups do."""
+        return Site.connect(self.dsn, primary=self.primary, logs=self.logs)
+
+
+Parts = Callable[[], AbstractAsyncContextManager[Servers]]
+
+
+@contextlib.asynccontextmanager
+async def private(directory: Path) -> AsyncIterator[Servers]:
+    """Run a broker and a store for a world whose faults strike them."""
+    async with Rabbit.running(directory / "rabbit") as rabbit, mongo(directory / "mongo") as store:
+        yield Servers(rabbit, store.current.dsn, rabbit=rabbit, store=store)

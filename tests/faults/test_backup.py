@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from faults.checker import POST_JOB, STUDENT_JOB
 from faults.report import Report
+from faults.servers import Parts, Servers
 from faults.world import COURSES, World
 from harness import IS_WHOLE, stage, until
 
 from broadway.backup.restore import checked, restore
 from broadway.backup.take import take
-from broadway.mongo.site import JOBS, RUNS, Site
+from broadway.mongo.site import JOBS, RUNS
 
 SLOTS = 4
 NUMBER, STUDENTS = (40, 50) if IS_WHOLE else (4, 20)
@@ -31,17 +32,18 @@ OUTCOMES = "primary/job_outcome"
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("percentage", PERCENTAGES)
 async def test_a_restore_into_an_empty_site_continues_what_was_under_way(
-    percentage: int, tmp_path: Path, report: Report
+    percentage: int, parts: Parts, shared: Servers, tmp_path: Path, report: Report
 ) -> None:
-    await make_backup(tmp_path / "lost", tmp_path / "backup", after=TOTAL * percentage // 100)
+    async with parts() as lost:
+        await make_backup(lost, tmp_path / "lost", tmp_path / "backup", after=TOTAL * percentage // 100)
     restored: dict[str, int] = {}
 
-    async def fill(dsn: str) -> None:
-        async with Site.connect(dsn, primary="AG", logs="logs") as site:
+    async def fill() -> None:
+        async with shared.site() as site:
             async for done in restore(site, tmp_path / "backup", await checked(tmp_path / "backup"), by="a test"):
                 restored[done.place] = done.documents
 
-    async with World.open(tmp_path / "site", graders=2, results=2, slots=SLOTS, fill=fill) as site:
+    async with World.open(tmp_path / "site", graders=2, results=2, slots=SLOTS, fill=fill, shared=shared) as site:
         run_ids = [str(run["_id"]) for run in await site.database["grading_run"].find({}, {"_id": 1}).to_list()]
         # A client whose answer was lost submits again, and gets its run.
         assert await site.submit(COURSES[0], "mp1", STUDENTS, key="run-0") in run_ids
@@ -64,14 +66,14 @@ async def test_a_restore_into_an_empty_site_continues_what_was_under_way(
     assert students == {"failed": NUMBER * STUDENTS // 10, "succeeded": NUMBER * STUDENTS * 9 // 10}
 
 
-async def make_backup(directory: Path, backup: Path, *, after: int) -> None:
+async def make_backup(servers: Servers, directory: Path, backup: Path, *, after: int) -> None:
     """Make a backup of a site while its services work on many runs, then lose the site."""
-    async with World.open(directory, graders=2, results=2, slots=SLOTS) as world:
+    async with World.open(directory, graders=2, results=2, slots=SLOTS, shared=servers) as world:
         for course in COURSES:
             await world.register(course, "mp1", CONFIG)
         for number in range(NUMBER):
             await world.submit(COURSES[number % len(COURSES)], "mp1", STUDENTS, key=f"run-{number}")
         await until(lambda: world.finished_jobs() >= after, within=300)
-        async with Site.connect(world.store.current.dsn, primary="AG", logs="logs") as site:
+        async with servers.site() as site:
             async for _ in take(site, backup, version="a test"):
                 pass

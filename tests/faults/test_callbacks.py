@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from faults.report import Report
+from faults.servers import Servers
 from faults.world import COURSES, World
 from harness import IS_WHOLE, free_port, stage, until
 from receivers import Receiver
@@ -31,11 +32,11 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 @pytest.fixture(scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> AsyncIterator[World]:
+async def world(shared: Servers, tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> AsyncIterator[World]:
     allowed = ("--callback-allow", "127.0.0.1", "--callback-ports", str(receiver.port), "--callback-http")
     directory: Path = tmp_path_factory.mktemp("world")
     flags = {"ingest": allowed, "notifier": allowed}
-    async with World.open(directory, notifiers=2, slots=2, crashes=True, flags=flags) as world:
+    async with World.open(directory, shared=shared, notifiers=2, slots=2, crashes=True, flags=flags) as world:
         await world.register(COURSE, "mp1", {"student_pipeline": [stage("exit", "0")]})
         endpoint = {"name": "lms", "url": f"http://127.0.0.1:{receiver.port}/", "types": []}
         answer = await world.ask("POST", f"/api/v2/courses/{COURSE}/callbacks", COURSE, endpoint)

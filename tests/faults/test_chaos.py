@@ -17,8 +17,9 @@ from faults.world import COURSES, World
 from harness import IS_WHOLE, stage
 
 SLOTS = 8
-SEEDS = [int(seed) for seed in os.environ.get("BROADWAY_CHAOS_SEEDS", "1 2 3" if IS_WHOLE else "1").split()]
-RUNS, STUDENTS, FAULTS = (20, 500, 120) if IS_WHOLE else (3, 60, 9)
+SHORT_SEED = "6"  # strikes graders, queues, connections, the broker and the store
+SEEDS = [int(seed) for seed in os.environ.get("BROADWAY_CHAOS_SEEDS", "1 2 3" if IS_WHOLE else SHORT_SEED).split()]
+RUNS, STUDENTS, FAULTS = (20, 500, 120) if IS_WHOLE else (3, 40, 7)
 CONFIG: dict[str, Any] = {
     "pre_processing_pipeline": [stage("exit", "0")],
     # Every tenth student fails, and the stored outcomes must show exactly that.

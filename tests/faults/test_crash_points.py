@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 from faults.report import Report
+from faults.servers import Servers
 from faults.test_callbacks import OF_CALLBACKS
 from faults.test_regrades import OF_REGRADES
 from faults.test_uploads import OF_GRADES, OF_UPLOADS
@@ -48,8 +49,10 @@ PHASES: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with World.open(tmp_path_factory.mktemp("world"), graders=2, slots=SLOTS, crashes=True) as world:
+async def world(shared: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    async with World.open(
+        tmp_path_factory.mktemp("world"), shared=shared, graders=2, slots=SLOTS, crashes=True
+    ) as world:
         scored = stage("print", SCORES, results={"format": "autolab"})
         for course in COURSES:
             await world.register(course, QUICK, {"student_pipeline": [scored], **PHASES})
@@ -70,7 +73,7 @@ def cancelled() -> set[str]:
 
 @pytest.fixture(scope="module")
 def pushed() -> set[str]:
-    """The runs of pushes."""
+    """The ids of the deliveries of pushes."""
     return set()
 
 
@@ -83,7 +86,7 @@ async def test_a_run_survives_a_crash(
     if point is Point.ORDER_STORED or point.value.startswith("order."):
         await rerun(world, trap, point, mode)
     elif point.value.startswith("push."):
-        pushed.add(await deliver(world, trap, point, mode))
+        pushed.add(await deliver(world, trap, point, mode))  # the last test waits for the decision
     elif point.value.startswith("cancel."):
         cancelled.add(await cancel(world, trap, point, mode))
     elif point in (Point.LEAD_ACQUIRED, Point.LEAD_EMPTIED):
@@ -103,6 +106,7 @@ async def test_the_history_has_no_violations(
     world: World, cancelled: set[str], pushed: set[str], report: Report
 ) -> None:
     """Check the whole history, after all other tests of this module."""
+    await world.are_complete([await decided(world, delivery) for delivery in sorted(pushed)], within=120)
     await until(lambda: not world.spooled())
     problems = await world.verdict(slots=SLOTS, cancelled=cancelled)
     outcomes = await world.outcomes()
@@ -165,7 +169,7 @@ async def rerun(world: World, trap: Path, point: Point, mode: str) -> None:
 
 
 async def deliver(world: World, trap: Path, point: Point, mode: str) -> str:
-    """Push once, and return the id of the push's run.
+    """Push once, and return the id of the delivery.
 
     The answer may be lost with the process, and no git server sends the push again: it is stored. A claim needs a push
     that another process has lost.
@@ -180,13 +184,18 @@ async def deliver(world: World, trap: Path, point: Point, mode: str) -> str:
         await until(lambda: trap.with_suffix(".taken").exists())
         set_trap(trap, point, mode)
 
-    async def decided() -> dict[str, Any] | None:
+    return student
+
+
+async def decided(world: World, student: str) -> str:
+    """Return the run of a push once it is decided, which a process does that finds the push after a time."""
+
+    async def delivery() -> dict[str, Any] | None:
         return await world.database["hook_delivery"].find_one({"delivery_id": student, "due_at": None})
 
-    delivery = await until(decided, within=60)
-    assert delivery["state"] == "accepted"
-    await world.are_complete([delivery["run_id"]], within=120)
-    return str(delivery["run_id"])
+    found = await until(delivery, within=60)
+    assert found["state"] == "accepted"
+    return str(found["run_id"])
 
 
 async def cancel(world: World, trap: Path, point: Point, mode: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from faults.servers import Servers
 from faults.world import COURSES, World
 from harness import stage, token_of, until
 
@@ -19,9 +20,9 @@ ALL = [f"line {number}" for number in range(1, LINES + 1)]
 
 
 @pytest.fixture(scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+async def world(shared: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     directory: Path = tmp_path_factory.mktemp("world")
-    async with World.open(directory, graders=1) as world:
+    async with World.open(directory, shared=shared, graders=1) as world:
         await world.register(COURSE, "mp1", {"student_pipeline": [stage("talk", str(LINES))]})
         yield world
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from faults.report import Report
+from faults.servers import Servers
 from faults.world import COURSES, World
 from harness import IS_WHOLE, stage, token_of
 
@@ -19,8 +20,10 @@ FLAGS = {"ingest": ["--http-spool-size-per-address", str(512 * MEBIBYTE)]}
 
 
 @pytest.mark.timeout(600)
-async def test_memory_stays_flat_while_clients_stall_and_vanish(tmp_path: Path, report: Report) -> None:
-    async with World.open(tmp_path, graders=0, flags=FLAGS) as world:
+async def test_memory_stays_flat_while_clients_stall_and_vanish(
+    shared: Servers, tmp_path: Path, report: Report
+) -> None:
+    async with World.open(tmp_path, shared=shared, graders=0, flags=FLAGS) as world:
         await world.register(COURSE, "mp1", {"student_pipeline": [stage("exit")]})
         assert await _upload(world, os.urandom(SIZE), "first") == 201
         before = _memory(world, "VmRSS")

@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 from faults.report import Report
+from faults.servers import Servers
 from faults.world import COURSES, World
 from harness import IS_WHOLE, stage, token_of, until
 
@@ -35,8 +36,10 @@ PUBLICATIONS = PUBLISHED if IS_WHOLE else PUBLISHED[::4]
 
 
 @pytest.fixture(scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with World.open(tmp_path_factory.mktemp("world"), graders=2, slots=2, crashes=True, joining=True) as world:
+async def world(shared: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    async with World.open(
+        tmp_path_factory.mktemp("world"), shared=shared, graders=2, slots=2, crashes=True, joining=True
+    ) as world:
         await world.register(COURSE, "mp1", {"student_pipeline": STAGES})
         yield world
 

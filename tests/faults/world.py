@@ -1,4 +1,4 @@
-"""A whole deployment of processes that restart when they die, with a private broker and a private store."""
+"""A whole deployment of processes that restart when they die."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ import httpx2
 from fake_containers import expected
 from faults.checker import Entry, Final, check, joined, read
 from faults.proxy import Link, balancer
-from faults.servers import Rabbit, Server, mongo
+from faults.servers import Rabbit, Server, Servers, private
 from forks import PATH, TESTS, Process
 from harness import Client, free_port, token_of, until
 from processes import launch
@@ -96,8 +96,7 @@ class World:
     """Services, graders with a fake runtime, and their history."""
 
     directory: Path
-    rabbit: Rabbit
-    store: Server[Store]
+    servers: Servers
     database: AsyncDatabase[dict[str, Any]]
     client: Client
     roles: dict[str, Role]
@@ -124,34 +123,36 @@ class World:
         joining: bool = False,
         linked: Collection[tuple[str, str]] = (),
         prepare: Callable[[Role], None] = lambda _: None,
-        fill: Callable[[str], Awaitable[None]] | None = None,
+        fill: Callable[[], Awaitable[None]] | None = None,
+        shared: Servers | None = None,
     ) -> AsyncIterator[Self]:
         """Start everything; yield once it is ready, and stop it when the context ends.
 
         ``more`` are flags of all services, and ``flags`` those of each kind of service; with ``crashes`` the processes
         check for crash points. With ``joining`` the graders know the API alone. With ``docker_host`` they run real
         containers there. ``linked`` has pairs of a process and ``"broker"`` or ``"store"``, between which there is a
-        link that can be broken. ``prepare`` is called with each process before it starts, and ``fill`` with the
-        store's address before all of them. The client's connections go to the ingests in turn.
+        link that can be broken. ``prepare`` is called with each process before it starts, and ``fill`` before all
+        of them. The client's connections go to the ingests in turn. Broker and store are private unless they are
+        given; worlds whose faults spare them take ``shared`` ones, which start once for all.
         """
         directory.mkdir(parents=True, exist_ok=True)
         courses = directory / "courses.json"
         courses.write_text(json.dumps({name: {"tokens": [token_of(name)]} for name in COURSES}))
         ports = [free_port() for _ in range(ingests)]
         async with (
-            Rabbit.running(directory / "rabbit") as rabbit,
-            mongo(directory / "mongo") as store,
-            AsyncMongoClient(store.current.dsn, serverSelectionTimeoutMS=5000) as mongodb,
+            contextlib.nullcontext(shared) if shared else private(directory) as servers,
+            AsyncMongoClient(servers.dsn, serverSelectionTimeoutMS=5000) as mongodb,
             balancer([("127.0.0.1", each) for each in ports]) as port,
             Client.connect(f"http://127.0.0.1:{port}") as client,
             contextlib.AsyncExitStack() as stack,
         ):
-            addresses = {"broker": rabbit.url, "store": store.current.dsn}
+            addresses = {"broker": servers.host.url, "store": servers.dsn}
             links = {(name, part): await stack.enter_async_context(_link(addresses[part])) for name, part in linked}
             environment = {
                 "BROADWAY_LOG_DIR": "",
                 "PYTHONPATH": PATH,
                 fault_history.VARIABLE: str(directory / "history.jsonl"),
+                **servers.environment,
             }
             environment |= {crashpoints.VARIABLE: str(directory / "crash")} if crashes else {}
             environment |= {"DOCKER_HOST": docker_host} if docker_host else {}
@@ -169,8 +170,8 @@ class World:
                 roles[name] = Role(name, command, variables, directory / f"{name}.log")
                 prepare(roles[name])
             if fill:
-                await fill(store.current.dsn)
-            world = cls(directory, rabbit, store, mongodb["AG"], client, roles, links)
+                await fill()
+            world = cls(directory, servers, mongodb[servers.primary], client, roles, links)
             tasks = [asyncio.create_task(role.keep()) for role in roles.values()]
             try:
                 for role in roles.values():
@@ -181,6 +182,18 @@ class World:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def rabbit(self) -> Rabbit:
+        """The private broker."""
+        assert self.servers.rabbit, "the broker is shared"
+        return self.servers.rabbit
+
+    @property
+    def store(self) -> Server[Store]:
+        """The private store."""
+        assert self.servers.store, "the store is shared"
+        return self.servers.store
 
     def of(self, kind: str) -> list[Role]:
         """Return the processes of one kind."""
@@ -260,7 +273,7 @@ class World:
             "runs": [run for run in runs if str(run["_id"]) in run_ids],
             "jobs": dict(Counter(job["state"] for job in jobs)),
             "open": open_jobs[:5],
-            "queues": await self.rabbit.queues(),
+            "queues": await self.servers.host.queues(),
         }
 
     async def depths(self, *, within: float = 60) -> dict[str, int]:
@@ -272,7 +285,7 @@ class World:
 
         async def are_empty() -> bool:
             depths.clear()
-            depths.update(await self.rabbit.queues())
+            depths.update(await self.servers.host.queues())
             depths.pop("broadway.unrouted", None)
             return bool(depths) and not any(depths.values())
 

@@ -244,20 +244,13 @@ class GradeChanges:
         Raises:
             KeyReusedError: That request was another one.
         """
-        request, before = _request_of(wanted), None
-        while request is not None:
-            batch = await self.books.latest(course, assignment, before=before, limit=50)
-            for version in batch:
-                if version.number <= wanted.based_on:
-                    return None
-                if version.request == request:
-                    return version
-                if _has_key_of(version, request):
-                    raise KeyReusedError(_REUSED)
-            if not batch:
-                return None
-            before = batch[-1].number
-        return None
+        request = _request_of(wanted)
+        if request is None:
+            return None
+        known = await self.books.of_request(course, assignment, _key_of(request))
+        if known is not None and known.request != request:
+            raise KeyReusedError(_REUSED)
+        return known
 
 
 def is_repeated(version: Version, publication: Publication) -> bool:
@@ -275,7 +268,12 @@ def is_repeated(version: Version, publication: Publication) -> bool:
 
 
 def _has_key_of(version: Version, request: str) -> bool:
-    return version.request is not None and version.request.partition(":")[0] == request.partition(":")[0]
+    return version.request is not None and _key_of(version.request) == _key_of(request)
+
+
+def _key_of(request: str) -> str:
+    """Return the digest of a request's key."""
+    return request.partition(":")[0]
 
 
 def _request_of(publication: Publication) -> str | None:

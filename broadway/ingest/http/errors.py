@@ -14,6 +14,7 @@ from starlette.responses import Response
 from broadway.domain.callback_addresses import EndpointError
 from broadway.domain.files import FileRefusedError
 from broadway.domain.grader import RevokedError
+from broadway.domain.json_bodies import InvalidBodyError
 from broadway.domain.pages import CursorError
 from broadway.domain.regrade import InfraErrorsError, RegradeStateError
 from broadway.domain.sheets.entries import SheetError
@@ -41,7 +42,7 @@ from broadway.ingest.commands.tokens import NoStudentError, TokenLimitError
 from broadway.ingest.commands.upload import NotTakenError, UploadKeyReusedError
 from broadway.ingest.http.admission import LimitError
 from broadway.ingest.http.answers import Refused, failure, invalid_body, problem, refused
-from broadway.ingest.http.bodies import BodyTooLargeError, BodyTooSlowError, InvalidBodyError, UnsupportedBodyError
+from broadway.ingest.http.bodies import BodyTooLargeError, BodyTooSlowError, UnsupportedBodyError
 from broadway.ingest.http.spool import SpoolError
 from broadway.ingest.reads.grade_sheets import NoGradesError
 from broadway.ingest.unpacking.unpack import UnpackingUnavailableError

@@ -14,8 +14,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from broadway.domain.files import MAX_PATH, FileRefusedError, shown
+from broadway.domain.json_bodies import InvalidBodyError
 from broadway.ingest.commands.upload import GivenFile
-from broadway.ingest.http.bodies import InvalidBodyError, UnsupportedBodyError, pieces
+from broadway.ingest.http.bodies import UnsupportedBodyError, pieces
 from broadway.ingest.http.spool import SpoolError
 from broadway.ingest.http.visit import visit_of
 

@@ -9,10 +9,10 @@ from starlette.responses import Response
 
 from broadway.domain.access import TokenKind
 from broadway.domain.course import Course
+from broadway.domain.json_bodies import check
 from broadway.ingest.commands.tokens import Issued
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import principal_of
-from broadway.ingest.http.bodies import check
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, nothing, takes
 from broadway.ingest.ui.forms import form_of, number_in

@@ -10,13 +10,13 @@ from starlette.responses import Response
 
 from broadway.domain.assignment_settings import SettingsVersion
 from broadway.domain.extension import MAX_EXTENSIONS, ExtensionOrder, Target
+from broadway.domain.json_bodies import check
 from broadway.domain.run import Run
 from broadway.domain.settings_words import sentences_of
 from broadway.domain.status_line import StatusLine
 from broadway.ingest.commands.start import RunOrder
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of
-from broadway.ingest.http.bodies import check
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, Load, nothing, takes
 from broadway.ingest.reads.assignments import AssignmentDetail

@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.domain.grade_book import Draft, Published
+from broadway.domain.json_bodies import check
 from broadway.ingest.commands.grades import PublishOrder, Undo
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of
-from broadway.ingest.http.bodies import check
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, Load, takes
 from broadway.ingest.reads.grade_rows import GradeFilter, GradeRows, Sort, grade_rows

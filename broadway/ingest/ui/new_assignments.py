@@ -13,12 +13,12 @@ from starlette.responses import Response
 from broadway.domain.assignment import AssignmentConfig
 from broadway.domain.assignment_settings import AssignmentSettings
 from broadway.domain.course import COURSE_ID
+from broadway.domain.json_bodies import InvalidBodyError, parse
 from broadway.domain.roster import Roster
 from broadway.domain.roster_files import RosterError, read_roster
 from broadway.domain.text_files import TextFileError, decode, json_of
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of
-from broadway.ingest.http.bodies import InvalidBodyError, parse
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, Load, nothing, takes
 from broadway.ingest.http.uploads import MULTIPART, uploaded

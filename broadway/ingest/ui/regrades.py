@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.domain.comparison import Category
+from broadway.domain.json_bodies import check
 from broadway.domain.pages import ROWS, pages_of
 from broadway.domain.regrade import MAX_NOTE, Publish, Regrade, RegradeOrder, RegradeState, Select
 from broadway.domain.regrade_diff import Diff, Row
@@ -19,7 +20,6 @@ from broadway.ingest.commands.regrade import RegradePublication
 from broadway.ingest.http import scope
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of
-from broadway.ingest.http.bodies import check
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, Load, nothing, takes, unchanged
 from broadway.ingest.reads.regrades import Progress

@@ -7,12 +7,12 @@ from hashlib import sha256
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broadway.domain.json_bodies import check
 from broadway.domain.sheets.cells import MAX_BYTES
 from broadway.domain.sheets.merging import MergeChoice
 from broadway.domain.sheets.options import ExportChoice, keys_of
 from broadway.domain.sheets.writing import unmatched_csv
 from broadway.ingest.http.answers import Refused
-from broadway.ingest.http.bodies import check
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.downloads import made
 from broadway.ingest.http.rights import Auth, Load, nothing, takes

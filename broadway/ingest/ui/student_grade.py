@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from broadway.domain.grade_adjustment import AdjustmentOrder
 from broadway.domain.grade_book import BookEntry, StoredAdjustment
+from broadway.domain.json_bodies import check
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of
-from broadway.ingest.http.bodies import check
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, Load, nothing, takes
 from broadway.ingest.reads.extensions import StoredExtension

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broadway.domain.counts import plural
 from broadway.domain.page_session import PageSession
 from broadway.domain.report import shown
 from broadway.domain.status_line import of_points
@@ -41,7 +42,7 @@ def environment() -> Environment:
         "exact": words.exact,
         "size": words.size,
         "number": words.number,
-        "plural": words.plural,
+        "plural": plural,
         "points": lambda value: "\N{EN DASH}" if value is None else shown(value),
         "colored": markup.colored,
         "plain": markup.plain,

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.domain.access import AccessToken, TokenKind
+from broadway.domain.json_bodies import check
 from broadway.domain.page_session import PageSession
 from broadway.domain.pages import Slice
 from broadway.domain.roster import MAX_STUDENT_NAME
@@ -16,7 +17,6 @@ from broadway.domain.status_line import StatusLine, Tone
 from broadway.ingest.commands.tokens import OF_COURSES, OF_STUDENTS_AND_LINKS, Issued
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of, principal_of
-from broadway.ingest.http.bodies import check
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, nothing, takes
 from broadway.ingest.ui.beside import Actions, actions_on

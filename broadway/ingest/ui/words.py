@@ -45,8 +45,3 @@ def size(count: int | None) -> str:
 def number(count: int) -> str:
     """Return a count with separators between thousands."""
     return f"{count:,}"
-
-
-def plural(count: int, noun: str) -> str:
-    """Return a count with its noun, such as ``1 test`` or ``2 tests``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

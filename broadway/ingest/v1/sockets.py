@@ -12,13 +12,13 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from broadway.domain.grader import Grader, RevokedError
+from broadway.domain.json_bodies import InvalidBodyError, check, parse
 from broadway.ingest.commands.admission import Admission, AdmissionError, CredentialError
 from broadway.ingest.gateway.gateway import Gateway
 from broadway.ingest.gateway.handouts import Handout
 from broadway.ingest.gateway.results import UnwantedResultError
 from broadway.ingest.http.answers import CORS, Refused
 from broadway.ingest.http.auth import parse_bearer
-from broadway.ingest.http.bodies import InvalidBodyError, check, parse
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth, takes
 from broadway.ingest.http.visit import visit_of

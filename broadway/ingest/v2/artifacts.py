@@ -8,11 +8,11 @@ from starlette.responses import Response
 
 from broadway.domain.artifacts import MAX_COUNT, MAX_SIZE, LeftOut, Manifest
 from broadway.domain.job import Job
+from broadway.domain.json_bodies import InvalidBodyError, parse
 from broadway.ingest.commands.artifacts import GivenArtifact, GivenArtifacts
 from broadway.ingest.commands.upload import GivenFile
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import grader_of
-from broadway.ingest.http.bodies import InvalidBodyError, parse
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.downloads import stored_file
 from broadway.ingest.http.rights import Auth

@@ -8,9 +8,10 @@ from starlette.responses import Response
 
 from broadway.domain.bounds import Reason
 from broadway.domain.extension import ExtensionOrder, Name, Target
+from broadway.domain.json_bodies import InvalidBodyError
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import course_of, principal_of
-from broadway.ingest.http.bodies import InvalidBodyError, read
+from broadway.ingest.http.bodies import read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import nothing
 from broadway.ingest.v2.openapi import PageQuery, answered, operation, query_of

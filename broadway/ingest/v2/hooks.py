@@ -10,6 +10,7 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
+from broadway.domain.json_bodies import InvalidBodyError, parse, parse_part
 from broadway.domain.webhook import (
     Delivery,
     DeliveryState,
@@ -26,7 +27,7 @@ from broadway.ingest.commands.receive import Arrival
 from broadway.ingest.commands.signatures import STANDARD, SignatureCheck, SignatureError
 from broadway.ingest.http.answers import Refused, problem
 from broadway.ingest.http.auth import course_of
-from broadway.ingest.http.bodies import LARGE, InvalidBodyError, check_encoding, parse, parse_part, read
+from broadway.ingest.http.bodies import LARGE, check_encoding, read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth
 from broadway.ingest.http.scope import own_hook

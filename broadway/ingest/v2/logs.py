@@ -6,10 +6,10 @@ from starlette.responses import Response
 
 from broadway.domain.access import Kind
 from broadway.domain.job import Job
+from broadway.domain.json_bodies import InvalidBodyError
 from broadway.domain.visibility import Role, logs_seen
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auth import principal_of
-from broadway.ingest.http.bodies import InvalidBodyError
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.log_streams import log_stream
 from broadway.ingest.http.rights import Auth

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from broadway import __version__
+from broadway.domain.json_bodies import InvalidBodyError, check
 from broadway.ingest.http.answers import CORS
-from broadway.ingest.http.bodies import InvalidBodyError, check
 from broadway.ingest.http.rights import STAFF, Auth, Before, Load, takes
 from broadway.messages.resources.base import MAX_PAGE, Problem
 

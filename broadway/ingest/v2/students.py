@@ -4,10 +4,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.domain.deletion import SharedNameError, UnknownStudentError, replaced
+from broadway.domain.json_bodies import InvalidBodyError
 from broadway.ingest.http.answers import Refused
 from broadway.ingest.http.auditing import hide, note_read
 from broadway.ingest.http.auth import course_of, principal_of
-from broadway.ingest.http.bodies import InvalidBodyError, read
+from broadway.ingest.http.bodies import read
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.downloads import streamed
 from broadway.ingest.http.rights import Auth, Load, nothing
