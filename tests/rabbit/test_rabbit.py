@@ -799,26 +799,25 @@ async def test_a_taker_ends_with_its_connection_and_the_next_one_continues(
         await until(is_settled(rabbit, management, BACKLOG))
 
 
-@pytest.mark.parametrize("milliseconds", range(0, 40, 2))
-async def test_a_taker_that_is_cancelled_at_any_moment_keeps_no_message(
-    rabbit: Rabbit, management: Management, milliseconds: int
-) -> None:
-    await rabbit.declare(BACKLOG)
-    await rabbit.publish(JOBS, KEY, event(1))
-
+async def test_a_taker_that_is_cancelled_at_any_moment_keeps_no_message(rabbit: Rabbit, management: Management) -> None:
     async def take() -> None:
         async with rabbit.single_take(BACKLOG, tag="leaver") as taker:
             await taker.take()
             await asyncio.Event().wait()
 
-    leavers = [asyncio.create_task(take()) for _ in range(10)]
-    await asyncio.sleep(milliseconds / 1000)
-    async with asyncio.timeout(PATIENCE):
-        await end(*leavers)
+    for milliseconds in range(0, 40, 2):
+        await rabbit.publish(JOBS, KEY, event(milliseconds))
+        leavers = [asyncio.create_task(take()) for _ in range(10)]
+        await asyncio.sleep(milliseconds / 1000)
+        async with asyncio.timeout(PATIENCE):
+            await end(*leavers)
 
-    async with rabbit.single_take(BACKLOG, tag="stayer") as taker:
-        assert await taker.take(within=PATIENCE)
-        assert await management.consumers() == []
+        async with rabbit.single_take(BACKLOG, tag="stayer") as taker:
+            taken = await taker.take(within=PATIENCE)
+            assert taken, f"cancelled after {milliseconds} ms"
+            assert number_of(taken.event) == milliseconds
+            assert await management.consumers() == []
+            await taken.ack()
 
 
 async def test_a_taker_moves_unreadable_messages_to_the_dead_letters(rabbit: Rabbit, place: Place) -> None:
