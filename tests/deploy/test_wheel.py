@@ -2,7 +2,6 @@
 
 import subprocess
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,11 +25,10 @@ COMMANDS = {
 PARTS = SERVICES.keys() - {"api", "grader"}  # of the control plane: `api` imports them all, test_units.py starts each
 
 
-def each_command() -> Iterator[ParameterSet]:
-    """Yield the commands; those of the control plane's single parts run in `make faults`."""
-    for command in COMMANDS:
-        marks = [pytest.mark.long] if command[0] in PARTS else []
-        yield pytest.param(command, id=" ".join(command), marks=marks)
+def each_command() -> list[ParameterSet]:
+    """Return the commands; those of the control plane's single parts run in `make faults`."""
+    marks = {command: [pytest.mark.long] if command[0] in PARTS else [] for command in COMMANDS}
+    return [pytest.param(command, id=" ".join(command), marks=marks[command]) for command in COMMANDS]
 
 
 @pytest.fixture(scope="module")
