@@ -12,7 +12,7 @@ from playwright.async_api import Browser, async_playwright
 from walking import Walker
 
 from broadway.settings.programs import IngestSettings
-from tests.cluster.conftest import courses, patience  # noqa: F401 - fixtures
+from tests.cluster.conftest import courses, module_place, patience, settings  # noqa: F401 - fixtures
 from tests.cluster.conftest import own_cluster as cluster  # noqa: F401 - a fixture
 from tests.ingest.conftest import (  # noqa: F401 - fixtures
     client,

@@ -66,7 +66,7 @@ async def test_an_outcome_is_reported_without_artifacts_that_cannot_be_stored(
 ) -> None:
     monkeypatch.setattr(files, "STORED_WITHIN", 0.5)
     cluster.graders.attach("host1", f"http://127.0.0.1:{cluster.settings.bind_port}", slots=1)
-    cluster.settings.http.spool_dir = Path("/nowhere")  # the API cannot take a file
+    monkeypatch.setattr(cluster.settings.http, "spool_dir", Path("/nowhere"))  # the API cannot take a file
 
     job = await graded(cluster, stage("write", "plot.png", "1", artifacts=["*.png"]))
 

@@ -68,7 +68,7 @@ async def closing(cluster: Cluster, name: str) -> tuple[int | None, str | None]:
 
 async def test_our_grader_has_a_secret_and_no_other_request_speaks_for_it(cluster: Cluster, address: str) -> None:
     containers = cluster.graders.attach("host1", address, slots=1)
-    run_id = await submit(cluster, "sleep", "2")
+    run_id = await submit(cluster, "pipe")
     await until(lambda: containers.started)
     (job,) = (await cluster.client.describe("cs241", run_id))["jobs"]
 
@@ -76,6 +76,7 @@ async def test_our_grader_has_a_secret_and_no_other_request_speaks_for_it(cluste
     assert await closing(cluster, "host1") == (1008, "invalid token")
     join = await cluster.client.http.post("/api/v2/graders/host1", json={"hostname": "h"}, headers=CLUSTER)
     assert (join.status_code, "forget-secret host1" in join.json()["detail"]) == (403, True)
+    containers.pipe.put_nowait(None)
     (job,) = (await cluster.client.finished("cs241", run_id))["jobs"]
     assert (job["grader"], job["outcome"], job["attempts"]) == ("host1", "succeeded", 1)
 
@@ -90,11 +91,12 @@ async def test_our_grader_has_a_secret_and_no_other_request_speaks_for_it(cluste
 
 async def test_the_job_of_a_grader_at_the_broker_is_not_reported_through_the_gateway(cluster: Cluster) -> None:
     containers = cluster.graders.start("native", slots=1)
-    run_id = await submit(cluster, "sleep", "2")
+    run_id = await submit(cluster, "pipe")
     await until(lambda: containers.started)
     (job,) = (await cluster.client.describe("cs241", run_id))["jobs"]
 
     assert await forged(cluster, "native", job["id"]) == [(401, "worker not found")] * 4
+    containers.pipe.put_nowait(None)
     (job,) = (await cluster.client.finished("cs241", run_id))["jobs"]
     assert (job["grader"], job["outcome"], job["attempts"]) == ("native", "succeeded", 1)
 

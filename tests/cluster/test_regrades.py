@@ -3,13 +3,18 @@
 import asyncio
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import httpx2
 import pytest
 from harness import IS_WHOLE, Cluster, Command, broadway, stage, until
 from pymongo import AsyncMongoClient
+
+from broadway.domain import regrade as regrades
+from broadway.ingest.commands import grade_submissions, regrade_steps
 
 COURSE = "/api/v2/courses/cs241"
 STAFF = {"Authorization": "Bearer staff-241"}
@@ -18,6 +23,16 @@ CHANGED = range(3, CLASS, 4)  # students whose program the corrected test accept
 BOOK = ("grade_entries", "grade_book", "grade_book_published")
 SETTINGS = {"points": 2, "policy": {"deadline": {"due": "2030-01-01T00:00Z"}}}
 NOTE = {"note": "The test of overflows was wrong."}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _soon() -> Iterator[None]:
+    """Let the API look after regrades and submissions every moment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(regrades, "CLEAN_AFTER", timedelta(seconds=0.2))
+        patch.setattr(regrade_steps, "SWEEP_INTERVAL", 0.2)
+        patch.setattr(grade_submissions, "SWEEP_INTERVAL", 0.5)
+        yield
 
 
 @dataclass

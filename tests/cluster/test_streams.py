@@ -218,22 +218,22 @@ async def test_watchers_of_a_retried_job_see_one_start(cluster: Cluster, streams
 
 
 async def test_the_queue_of_events_exists_while_jobs_are_watched(
-    cluster: Cluster, streams: Streams, monkeypatch: pytest.MonkeyPatch
+    own_cluster: Cluster, streams: Streams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed, "UNWATCHED", 0.05)
     monkeypatch.setattr(feed, "EVENT_LAG", timedelta(seconds=0.05))
-    queue = feed_queue(f"{instance('ingest')}:{cluster.settings.bind_port}")
-    assert not await cluster.opened.rabbit.is_taken(queue)
-    await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
-    (job,) = await job_ids(cluster.client, await cluster.client.submit("cs241", "mp1", students=1))
+    queue = feed_queue(f"{instance('ingest')}:{own_cluster.settings.bind_port}")
+    assert not await own_cluster.opened.rabbit.is_taken(queue)
+    await own_cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
+    (job,) = await job_ids(own_cluster.client, await own_cluster.client.submit("cs241", "mp1", students=1))
 
-    opened = await streams.open(cluster.client, job)
-    assert await cluster.opened.rabbit.is_taken(queue)
-    cluster.graders.start("native")
+    opened = await streams.open(own_cluster.client, job)
+    assert await own_cluster.opened.rabbit.is_taken(queue)
+    own_cluster.graders.start("native")
     await until(opened.has(STARTED + FINISHED))
 
     async def is_gone() -> bool:
-        return not await cluster.opened.rabbit.is_taken(queue)
+        return not await own_cluster.opened.rabbit.is_taken(queue)
 
     await until(is_gone)
 

@@ -20,7 +20,7 @@ from broadway.ingest.commands import undecided
 from broadway.ingest.commands.backlogs import Backlogs
 from broadway.ingest.commands.limits import Limits
 from broadway.ingest.commands.submit import NewRun, NewRuns, RunRequest
-from broadway.lifecycle import steps
+from broadway.lifecycle import phases
 from broadway.messages.batches import parts_of
 from broadway.messages.envelope import decode
 from broadway.messages.events import Event, RunAdvanced
@@ -212,7 +212,7 @@ async def test_a_delivery_whose_process_died_before_the_decision_keeps_its_trace
 async def test_messages_of_the_reconciler_carry_the_trace_too(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "PUBLISH_GRACE", timedelta(seconds=0.5))  # then the run is the reconciler's
+    monkeypatch.setattr(phases, "PUBLISH_GRACE", timedelta(seconds=0.5))  # then the run is the reconciler's
     spy = Spy()
     await cluster.client.register(COURSE, "mp1", students=[stage("exit", "0")])
     course = await cluster.opened.store.courses.get(COURSE)
