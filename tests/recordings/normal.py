@@ -12,7 +12,7 @@ import json
 import re
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -244,7 +244,8 @@ def _names(recording: Recording) -> _Names:
             names.kept.add(_id(job))
         else:
             names.names[_id(job)] = f"<job of {name}>"
-        names.names |= _of_job(job, name, tickets, ends)
+        cancelled = [log["execution_id"] for log in held["job_log"] if log["grading_job_id"] == _id(job)]
+        names.names |= _of_job(job, name, tickets, ends, cancelled)
     # A dead letter's id is derived from its message's, which may name an execution.
     names.names |= {letter["_id"]: "<letter>" for letter in held["dead_letter"] if letter["message_id"]}
     names.names |= _of_people(held) | _of_grades(held)
@@ -292,10 +293,14 @@ def _of_callbacks(held: Held, names: _Names) -> dict[str, str]:
     return endpoints | {event: f"<event {name}>" for event, name in events.items()} | deliveries
 
 
-def _of_job(job: Entry, name: str, tickets: bytes, ends: Mapping[str, list[Entry]]) -> dict[str, str]:
+def _of_job(
+    job: Entry, name: str, tickets: bytes, ends: Mapping[str, list[Entry]], cancelled: Sequence[str]
+) -> dict[str, str]:
+    """Return names for a job's executions and tickets; an execution that was cancelled at once has only a log."""
     generations = range(1, int(job["generation"]["$numberInt"]) + 1)
     unreported = [attempt for each in generations for attempt in ends.get(f"{_id(job)}:{each}", [])]
-    executions = dict.fromkeys(attempt["execution_id"] for attempt in [*job["attempts"], *unreported])
+    reported = [attempt["execution_id"] for attempt in [*job["attempts"], *unreported]]
+    executions = dict.fromkeys([*reported, *cancelled])
     return {
         **{each: f"<execution {number} of {name}>" for number, each in enumerate(executions, 1)},
         **{_ticket(tickets, _id(job), each): f"<ticket of {name}, generation {each}>" for each in generations},
