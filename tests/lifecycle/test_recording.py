@@ -9,6 +9,7 @@ from broadway.domain.bounds import MAX_LOG
 from broadway.domain.job import Outcome, RetryPolicy
 from broadway.domain.result import JobLog
 from broadway.lifecycle.recording import Recorder
+from broadway.lifecycle.reports import without_reports
 from broadway.messages.events import JobFinished
 
 
@@ -68,3 +69,14 @@ async def test_a_log_keeps_the_streams_of_its_stages() -> None:
     log = await kept_of(finished("a\nb\n", results=[{"success": True}, {"data": {}, "streams": [[1, 1], [2, 1]]}]))
 
     assert log.streams == [(), ((1, 1), (2, 1))]
+
+
+async def test_the_stages_of_a_cancelled_job_bring_a_log_and_no_report() -> None:
+    entry = {"success": True, "data": {}, "streams": [[1, 1]], "report": {"report": {"source": "gradescope"}}}
+    event = finished("so far\n", results=[entry]).model_copy(update={"outcome": Outcome.CANCELLED})
+
+    (slim,), reports = without_reports([event])
+    assert isinstance(slim, JobFinished)
+    assert (reports, "report" in slim.results[0]) == ([], False)
+    log = await kept_of(event)
+    assert (log.stdout, log.streams) == ("so far\n", [((1, 1),)])
