@@ -7,6 +7,11 @@ QUICK = tests/architecture tests/cli tests/dispatcher tests/domain tests/grader/
 	tests/grader/worker $(addprefix tests/ingest/,commands gateway http live reads unpacking test_http.py test_v2.py) \
 	tests/lifecycle tests/messages tests/mongo tests/runtime tests/settings tests/cluster/test_journey.py
 
+# Tests of faults and with real engines, and all others that have long cases.
+FAULTY = $(addprefix tests/,browser compose faults grader hostile hosts)
+FAULTS = $(FAULTY) $(filter-out $(addsuffix /%,$(FAULTY)),\
+	$(sort $(shell grep -rlE "mark\.long|IS_WHOLE" tests --include="test_*.py")))
+
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
@@ -29,11 +34,7 @@ quick: setup ## the tests for every change, which take less than a minute
 	WORKERS=3 scripts/test $(QUICK)
 
 faults: setup ## the whole fault suite; writes its table to docs/reliability.md
-	BROADWAY_FAULTS=1 timeout --kill-after=60 180m .venv/bin/python -m pytest -o faulthandler_timeout=4000 \
-		tests/lifecycle/test_model.py tests/faults $(addprefix tests/cluster/test_,class_of_submissions.py doctor.py kills.py) \
-		$(addprefix tests/cluster/test_,regrades.py streams_in_numbers.py) \
-		tests/hosts tests/grader tests/hostile tests/compose tests/compat/test_liveness.py tests/compat/test_generated_requests.py \
-		tests/browser tests/settings/test_wrong_settings.py
+	BROADWAY_FAULTS=1 timeout --kill-after=60 180m .venv/bin/python -m pytest -o faulthandler_timeout=4000 $(FAULTS)
 
 bench: ## measure Broadway and its alternatives; writes docs/performance.md
 	@scripts/bootstrap bench

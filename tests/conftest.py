@@ -23,8 +23,8 @@ from xdist.remote import Producer
 from broadway.grader.sandbox.mounts import detach
 from broadway.local.engine import Engine, engine, mounts_below
 
-# Examples have no deadline: other sessions use the machine too, so durations say nothing.
-hypothesis.settings.register_profile("broadway", deadline=None)
+# Examples have no deadline: other sessions use the machine too, so durations say nothing. Each session has new ones.
+hypothesis.settings.register_profile("broadway", deadline=None, max_examples=100 if IS_WHOLE else 50)
 hypothesis.settings.load_profile("broadway")
 
 # The default renderer spends a tenth of a second per error on frames and their variables.

@@ -59,6 +59,11 @@ class Documents:
         found = await translated((await translated(self._collection.aggregate(stages))).to_list())
         return int(found[0]["number"]) if found else 0
 
+    async def find_of(self, indexed: Document, rest: Document, fields: Document) -> list[Document]:
+        """Return fields of the documents that match both filters, with an index for the first one."""
+        stages: list[Document] = [{"$match": indexed}, {"$match": rest}, {"$project": fields}]
+        return await translated((await translated(self._collection.aggregate(stages))).to_list())
+
     async def find_among(
         self, indexed: Document, rest: Document, *, sort: str, limit: int, without: Document
     ) -> list[Document]:

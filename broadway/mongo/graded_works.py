@@ -45,8 +45,8 @@ class GradedWorks:
 
     async def waiting(self, course: str, assignment: str) -> list[HandedIn]:
         """Return the works of an assignment's jobs that have not ended."""
+        own = {"assignment": {"$eq": assignment}, "handed_in": {"$ne": None}}
         found: list[Document] = []
         for state in _OPEN:
-            found += await self._jobs.find({"course": course, "state": state}, {"assignment": 1, "handed_in": 1})
-        own = [each for each in found if each.get("assignment") == assignment]
-        return [handed_in for each in own if (handed_in := handed_in_of(each.get("handed_in")))]
+            found += await self._jobs.find_of({"course": course, "state": state}, own, {"handed_in": 1})
+        return [handed_in for each in found if (handed_in := handed_in_of(each.get("handed_in")))]

@@ -1,6 +1,7 @@
 """The collections ``hook``, ``roster``, ``hook_delivery`` and ``hook_quota``."""
 
 import re
+from collections import OrderedDict
 from datetime import datetime, timedelta
 from secrets import token_hex
 
@@ -18,6 +19,7 @@ log = structlog.get_logger(__name__)
 
 _REVISION = 8  # bytes
 MOST_ROSTERS = 10_000  # of one student
+MOST_KNOWN = 50_000  # entries of all remembered rosters together
 
 
 class Hooks:
@@ -68,14 +70,15 @@ class Rosters:
 
     def __init__(self, collection: Collection) -> None:
         self._rosters = Documents(collection)
-        self._cache = Cache(self._read_if_changed)
-        self._read_last: dict[str, tuple[str, Roster]] = {}  # with revisions, by id
+        self._cache = Cache(self._read)
+        self._known: OrderedDict[str, tuple[str, Roster]] = OrderedDict()  # with revisions, by id
 
     async def ensure_indexes(self) -> None:
         await self._rosters.create_index("students.student", name="of_student")
         await self._rosters.create_index("students.members", name="of_member")
 
     async def get(self, course: str, assignment: str) -> Roster | None:
+        """Return the roster that is stored now, or None."""
         return await self._read(f"{course}/{assignment}")
 
     async def recent(self, course: str, assignment: str) -> Roster | None:
@@ -83,16 +86,13 @@ class Rosters:
         return await self._cache.get(f"{course}/{assignment}")
 
     async def _read(self, identity: str) -> Roster | None:
-        document = await self._rosters.find_one({"_id": identity})
-        return _roster(document) if document else None
-
-    async def _read_if_changed(self, identity: str) -> Roster | None:
         """Return a roster; it is read in full only if its revision is another one than at the last call."""
         head = await self._rosters.find_one({"_id": identity}, {"revision": 1})
-        known = self._read_last.get(identity)
+        known = self._known.get(identity)
         if head and known and head.get("revision") == known[0]:
+            self._known.move_to_end(identity)
             return known[1]
-        self._read_last.pop(identity, None)
+        self._known.pop(identity, None)
         if head and head.get("revision") is None:  # an earlier version stored it, and may replace it again
             await self._rosters.update_one(
                 {"_id": identity, "revision": None}, {"$set": {"revision": token_hex(_REVISION)}}
@@ -102,8 +102,15 @@ class Rosters:
             return None
         roster = _roster(document)
         if revision := document.get("revision"):
-            self._read_last[identity] = revision, roster
+            self._keep(identity, revision, roster)
         return roster
+
+    def _keep(self, identity: str, revision: str, roster: Roster) -> None:
+        self._known[identity] = revision, roster
+        size = sum(len(each.students) for _, each in self._known.values())
+        while size > MOST_KNOWN and len(self._known) > 1:
+            _, (_, oldest) = self._known.popitem(last=False)
+            size -= len(oldest.students)
 
     async def has_student(self, course: str, student: str) -> bool:
         """Return whether a student is in a roster of the course."""

@@ -65,30 +65,33 @@ class SingleTake:
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(within):
-                    return await self._readable()
+                    while True:
+                        if taken := await self._read(await self._arrivals.get()):
+                            return taken
         finally:
             await self._stop()
-        return await self._readable() if not self._arrivals.empty() else None
+        while not self._arrivals.empty():  # what has come meanwhile, and nothing more comes
+            if taken := await self._read(self._arrivals.get_nowait()):
+                return taken
+        return None
 
-    async def _readable(self) -> Taken:
-        """Return the next message that can be decoded; move undecodable messages to the dead letters."""
-        while True:
-            message = await self._arrivals.get()
-            if message is None:
-                self.end()  # the next call must fail, too
-                raise PublishError(f"{self._queue.name} cannot be consumed: its channel is closed", unknown=True)
-            if message.type == PING:
-                await settle(message, Settlement.DONE)
-                continue
-            try:
-                event = _single(decode(message.headers, message.body), message.body)
-                return Taken(event.as_redelivered() if message.redelivered else event, message)
-            except UndecodableError as problem:
-                log.error("dead letter", queue=self._queue.name, reason=str(problem))  # noqa: TRY400 - not a bug of ours
-                is_oversized = isinstance(problem, OversizedError)
-                reason = str(problem)
-                await self._dead_letters.park(message, queue=self._queue, reason=reason, is_oversized=is_oversized)
-                await settle(message, Settlement.DONE)
+    async def _read(self, message: AbstractIncomingMessage | None) -> Taken | None:
+        """Return a message that can be decoded; move one that cannot to the dead letters, and return None."""
+        if message is None:
+            self.end()  # the next call must fail, too
+            raise PublishError(f"{self._queue.name} cannot be consumed: its channel is closed", unknown=True)
+        if message.type == PING:
+            await settle(message, Settlement.DONE)
+            return None
+        try:
+            event = _single(decode(message.headers, message.body), message.body)
+            return Taken(event.as_redelivered() if message.redelivered else event, message)
+        except UndecodableError as problem:
+            log.error("dead letter", queue=self._queue.name, reason=str(problem))  # noqa: TRY400 - not a bug of ours
+            is_oversized = isinstance(problem, OversizedError)
+            await self._dead_letters.park(message, queue=self._queue, reason=str(problem), is_oversized=is_oversized)
+            await settle(message, Settlement.DONE)
+            return None
 
     async def _stop(self) -> None:
         with heeded(), contextlib.suppress(*BROKEN):

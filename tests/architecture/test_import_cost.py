@@ -11,10 +11,14 @@ import pytest
 import broadway.domain.sheets
 
 MOST = 350  # modules that the import of a pure module may load
+MOST_OF_ALL = 400  # modules that the import of the whole domain may load
 HEAVY = {"aio_pika", "pymongo", "docker", "starlette", "uvicorn", "httpx2", "prometheus_client", "typer"}
-PURE = [
+DOMAIN = [
     *(f"broadway.domain.{module.name}" for module in iter_modules(broadway.domain.__path__)),
     *(f"broadway.domain.sheets.{module.name}" for module in iter_modules(broadway.domain.sheets.__path__)),
+]
+PURE = [
+    *(pytest.param(module, marks=pytest.mark.long) for module in DOMAIN),
     "broadway.messages.topology",
     "broadway.grader.grading.verdict",
     "broadway.grader.grading.scores",
@@ -34,7 +38,8 @@ gc.disable()
 
 for line in sys.stdin:
     if os.fork() == 0:
-        importlib.import_module(line.strip())
+        for name in line.split():
+            importlib.import_module(name)
         print(json.dumps(sorted(sys.modules)), flush=True)
         os._exit(0)
     if os.wait()[1]:
@@ -45,7 +50,7 @@ Load = Callable[[str], list[str]]
 
 @pytest.fixture(scope="module")
 def load() -> Iterator[Load]:
-    """Return a function that loads a module in a new process, and returns all modules that are there then."""
+    """Return a function that loads modules in a new process, and returns all modules that are there then."""
     with subprocess.Popen(
         [sys.executable, "-c", LOADER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as loader:
@@ -53,8 +58,8 @@ def load() -> Iterator[Load]:
         assert asked
         assert answered
 
-        def load(module: str) -> list[str]:
-            print(module, file=asked, flush=True)
+        def load(modules: str) -> list[str]:
+            print(modules, file=asked, flush=True)
             loaded: list[str] = json.loads(answered.readline())
             return loaded
 
@@ -68,6 +73,15 @@ def test_a_pure_module_loads_little(module: str, load: Load) -> None:
     assert module in loaded
     assert HEAVY.isdisjoint(loaded)
     assert len(loaded) <= MOST
+
+
+def test_the_domain_loads_little(load: Load) -> None:
+    """What no import of the whole domain loads is not loaded by a module of it, either."""
+    loaded = load(" ".join(DOMAIN))
+
+    assert set(DOMAIN) <= set(loaded)
+    assert HEAVY.isdisjoint(loaded)
+    assert len(loaded) <= MOST_OF_ALL
 
 
 def test_the_help_of_commands_waits_for_no_library_of_services(load: Load) -> None:

@@ -183,7 +183,7 @@ async def test_help_ends_with_0_and_has_every_name_and_default() -> None:
 
 @pytest.fixture
 async def started(tmp_path: Path) -> AsyncIterator[Processes]:
-    async with processes(tmp_path / "processes", {}, is_warm=False) as running:
+    async with processes(tmp_path / "processes", {}) as running:
         yield running
 
 
@@ -206,6 +206,7 @@ async def interrupt(started: Processes, name: str) -> int:
 async def test_the_api_runs_from_a_config_file_alone_and_stops_at_sigint(
     place: Place, started: Processes, tmp_path: Path
 ) -> None:
+    started.is_warm = False  # as it is started elsewhere
     config = config_file(tmp_path, {**config_of(place), "bind_port": str(free_port()), "debug": "no"})
     await started.service("api", config)
     log = started.directory / "logs" / "log"

@@ -539,7 +539,7 @@ async def test_no_query_scans_a_large_old_collection(mongodb_dsn: str) -> None:
         logs = Logs(database["job_log"], outcomes)
         for collection in (jobs, runs, logs):
             await collection.ensure_indexes()
-        some = await _many_jobs(database, runs=100, jobs=200)
+        some = await _many_jobs(database, runs=50, jobs=200)
         listener.queries.clear()
 
         await _run_all_queries(jobs, runs, logs, some)

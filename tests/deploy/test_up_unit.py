@@ -1,12 +1,13 @@
 """`broadway up` as its unit starts it, with a broker and a store of its own, and the commands beside it."""
 
-import asyncio
 import contextlib
 import json
 import sys
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from deploy.units import Supervisor, Unit, clean
+from forks import fork_server
 from harness import free_port, until
 from processes import processes
 
@@ -31,11 +32,13 @@ async def test_commands_beside_it_need_no_environment(tmp_path: Path, docker_hos
     home = clean({"BROADWAY_UP": str(state / "broadway-up")})
 
     async def said(line: str) -> tuple[int, str]:
-        process = await asyncio.create_subprocess_exec(
-            *(PROGRAM, *line.split()), env=home, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-        )
-        output, _ = await process.communicate()
-        return process.returncode or 0, output.decode()
+        with TemporaryFile() as output:
+            process = await fork_server().start(
+                ("-m", "broadway", *line.split()), environment=home, directory=tmp_path, stdout=output, stderr=output
+            )
+            status = await process.wait()
+            output.seek(0)
+            return status, output.read().decode()
 
     with contextlib.ExitStack() as stack:
         systemd = stack.enter_context(Supervisor.listening(tmp_path / "notify"))

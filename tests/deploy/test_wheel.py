@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 from deploy.units import clean
 from deploy.wheels import build, data_files, environment
 
@@ -20,6 +21,14 @@ COMMANDS = {
     ("grader",): ("grader", 2),
     **{(name, "--nope"): ("server", 2) for name in SERVICES if name != "grader"},
 }
+
+PARTS = SERVICES.keys() - {"api", "grader"}  # of the control plane: `api` imports them all, test_units.py starts each
+
+
+def each_command() -> list[ParameterSet]:
+    """Return the commands; those of the control plane's single parts run in `make faults`."""
+    marks = {command: [pytest.mark.long] if command[0] in PARTS else [] for command in COMMANDS}
+    return [pytest.param(command, id=" ".join(command), marks=marks[command]) for command in COMMANDS]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +62,7 @@ def test_the_version_and_the_help_need_no_extra(programs: dict[str, Path]) -> No
     assert "Run a grader on this host" in run(programs[""], "grader", "--help").stdout
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("command", each_command())
 def test_a_command_without_its_extra_names_it(programs: dict[str, Path], wheel: Path, command: tuple[str, ...]) -> None:
     extra, status = COMMANDS[command]
     without, complete = run(programs[""], *command), run(programs[extra], *command)

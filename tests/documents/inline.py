@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,12 @@ def _problems(text: str) -> Iterator[str]:
         targets = set(_TARGET.findall((ROOT / "Makefile").read_text()))
         yield from (f"no target {word}" for word in words if word.isalpha() and word.islower() and word not in targets)
     elif program == "broadway" and words:
-        yield from _of(get_command(app), words)
+        yield from _of(_parser(), words)
+
+
+@cache
+def _parser() -> Any:
+    return get_command(app)
 
 
 def _of(command: Any, words: list[str]) -> Iterator[str]:

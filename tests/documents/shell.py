@@ -20,7 +20,7 @@ WITHIN = 60  # seconds for a block
 
 REAL = (
     *("bash", "sh", "cat", "chmod", "cp", "cut", "date", "dirname", "grep", "head", "hostname", "install", "ls"),
-    *("mkdir", "mv", "od", "openssl", "promtool", "sed", "sha256sum", "tail", "tee", "tr"),
+    *("mkdir", "mv", "od", "openssl", "sed", "sha256sum", "tail", "tee", "tr"),
 )
 
 STAND_INS: Mapping[str, str] = {
@@ -69,6 +69,10 @@ LAUNCHERS: Mapping[str, str] = {
     "python": """
         if [[ "$1 $2" == "-m broadway.readiness" ]]; then forked "$@"; else forked "$stand_in" python "$@"; fi""",
     "curl": """exec "$curl" --fail-with-body --max-time 30 "$@" """,  # so that a refusal is a failure
+    # The cases of the rules take seconds: tests/deploy/test_alerts.py runs them.
+    "promtool": """
+        if [[ "$1 $2" == "test rules" ]]; then [[ -f "$3" ]]; exit; fi
+        exec "$promtool" "$@" """,
     "make": """exec "$make" --dry-run --directory="$root" "$@" """,  # the target must exist; each is tested elsewhere
 }
 
@@ -122,6 +126,7 @@ def _launcher(directory: Path, program: str, script: str) -> None:
         "stand_in": str(TESTS / "documents" / "stand_in.py"),
         "curl": _found("curl"),
         "make": _found("make"),
+        "promtool": _found("promtool"),
         "root": str(ROOT),
     }
     head = ["#!/bin/bash", *(f"{name}={value}" for name, value in values.items())]

@@ -59,6 +59,9 @@ class Server(Generic[S]):
             await self.is_up.wait()
             yield self
         finally:
+            self.may_start.clear()
+            if self.is_up.is_set():  # its data are no longer needed, and an end in good order takes seconds
+                os.kill(self.current.pid, signal.SIGKILL)
             task.cancel()
             await asyncio.wait([task])
 

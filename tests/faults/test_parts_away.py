@@ -68,7 +68,7 @@ def health_of(world: World, role: str) -> str:
 
 
 FAULTS: dict[str, tuple[str, Callable[[Rabbit], AbstractAsyncContextManager[None]]]] = {
-    "frozen": ("the broker frozen", lambda rabbit: rabbit.server.frozen()),
+    "frozen": (f"the broker frozen for {AWAY} s", lambda rabbit: rabbit.server.frozen()),
     "alarm": ("a memory alarm of the broker", lambda rabbit: rabbit.short_of_memory()),
     "disk alarm": ("a disk alarm of the broker", lambda rabbit: rabbit.short_of_disk()),
 }

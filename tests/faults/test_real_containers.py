@@ -11,7 +11,7 @@ from typing import Any
 import docker
 import pytest
 from faults.report import Report
-from faults.servers import Server
+from faults.servers import Server, Servers
 from faults.world import COURSES, World
 from harness import IS_WHOLE, until
 from images import BUSYBOX, busybox
@@ -54,11 +54,11 @@ def expect(stages: Sequence[Mapping[str, Any]]) -> str:
 
 @pytest.mark.timeout(900)
 async def test_jobs_in_real_containers_survive_kills_of_graders_and_the_daemon(
-    engine: Server[Engine], tmp_path: Path, report: Report
+    engine: Server[Engine], shared: Servers, tmp_path: Path, report: Report
 ) -> None:
     """Inject each fault while an endless container runs."""
     host = engine.current.docker_host
-    async with World.open(tmp_path / "world", graders=2, slots=SLOTS, docker_host=host) as world:
+    async with World.open(tmp_path / "world", graders=2, slots=SLOTS, docker_host=host, shared=shared) as world:
         stages = [shell("echo one > /job/note; sleep 0.2"), shell("cat /job/note")]
         await world.register(COURSE, "mp1", {"student_pipeline": stages})
         await world.register(COURSE, "endless", {"student_pipeline": [ENDLESS]})

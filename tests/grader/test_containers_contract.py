@@ -290,22 +290,22 @@ class TestOutput:
         run = await engine(sh("cat /dev/zero"))
         assert run.killed_for is KilledFor.OUTPUT
 
-    async def test_all_lines_are_heard_as_they_come(self, real: Containers, labels: Labels) -> None:
+    async def test_all_lines_are_heard_as_they_come(self, real: Containers, directory: Path, labels: Labels) -> None:
         """The stored log has a beginning and an end of them; a stage without a log has no listener."""
         heard: list[tuple[int, int, bytes, int]] = []
         listening = replace(labels, listener=lambda *lines: heard.append(lines), stage=3)
-        stage = sh("seq 2000; sleep 1; printf last")
+        stage = sh("seq 2000; until test -e /job/over; do sleep 0.05; done; printf last")
+        mounts = [Mount("/job", directory, read_only=False)]
 
-        running = asyncio.create_task(real.run(stage, mounts=[], labels=listening))
+        running = asyncio.create_task(real.run(stage, mounts=mounts, labels=listening))
         await until(lambda: heard)
-        is_early = not running.done()
+        (directory / "over").touch()
         run = await running
-        await real.run(stage.model_copy(update={"logs": False}), mounts=[], labels=replace(listening, stage=4))
+        await real.run(stage.model_copy(update={"logs": False}), mounts=mounts, labels=replace(listening, stage=4))
 
         lines = b"".join(data for _, _, data, _ in heard).split()
         assert lines == [*(str(number).encode() for number in range(1, 2001)), b"last"]
         assert {(number, stream) for number, stream, _, _ in heard} == {(3, 1)}
-        assert is_early
         assert "bytes dropped" in run.output
 
     async def test_a_stage_that_closes_its_output_runs_on(self, engine: Run) -> None:
@@ -316,6 +316,7 @@ class TestOutput:
         run = await engine(sh("exec >&- 2>&-; sleep 1000", timeout=0.3))
         assert (run.exit_code, run.killed_for) == (137, KilledFor.TIME)
 
+    @pytest.mark.long  # as test_lines_before_an_endless_loop_are_kept
     async def test_output_of_a_killed_stage_is_kept(self, engine: Run) -> None:
         assert texts(await engine(sh("echo so far; sleep 1000", timeout=3))) == ["so far"]
 
@@ -560,12 +561,9 @@ class TestDisk:
         run = await engine(sh("dd if=/dev/zero of=/large bs=1M count=100; exit 3"))
         assert (run.exit_code, run.killed_for) == (3, KilledFor.DISK)
 
-    async def test_files_in_the_job_directory_do_not_count(self, engine: Run) -> None:
-        run = await engine(sh("dd if=/dev/zero of=/job/large bs=1M count=100; sleep 2"))
-        assert (run.exit_code, run.killed_for) == (0, None)
-
-    async def test_a_stage_that_keeps_below_its_limit(self, engine: Run) -> None:
-        run = await engine(sh("dd if=/dev/zero of=/large bs=1M count=40; sleep 2"))
+    async def test_a_stage_that_keeps_below_its_limit_beside_files_in_the_job_directory(self, engine: Run) -> None:
+        fill = "dd if=/dev/zero of={} bs=1M count={}"
+        run = await engine(sh(f"{fill.format('/job/large', 100)}; {fill.format('/large', 40)}; sleep 2"))
         assert (run.exit_code, run.killed_for) == (0, None)
 
     async def test_an_engine_with_quotas_enforces_the_limit(
@@ -640,8 +638,11 @@ async def breaking_registry() -> AsyncIterator[str]:
     head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(manifest)}\r\nConnection: close\r\n\r\n"
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
-            request = await reader.readline()
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError, EOFError):
+            request = await reader.readexactly(1)
+            if request == b"\x16":  # a handshake of TLS, which the engine tries first
+                return
+            request += await reader.readline()
             if b"/blobs/" not in request:
                 writer.write(head.encode() + (b"" if request.startswith(b"HEAD") else manifest))
 
@@ -845,8 +846,8 @@ class TestLeavesNothing:
                 await engine(sh("echo x" if i % 2 else "yes"))
             return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a Path would open one more
 
-        before = await some(4)
-        assert await some(20) <= before + 1
+        before = await some(2)
+        assert await some(20 if IS_WHOLE else 6) <= before + 1
 
     @ONLY_DOCKER
     async def test_calls_share_their_connections(self, engine: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import docker
 import pytest
-from harness import until
+from harness import broadway, until
 
 RESULTS = {
     "tests": [
@@ -38,16 +38,12 @@ def handed_in(directory: Path) -> Path:
 
 
 def words(file: Path, submission: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "broadway", "assignment", "validate", str(file), "--run", str(submission), *options]
+    return ["assignment", "validate", str(file), "--run", str(submission), *options]
 
 
 async def run(docker_host: str, command: list[str]) -> tuple[int, str, str]:
-    environment = {**os.environ, "DOCKER_HOST": docker_host, "COLUMNS": "200"}
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=pipe, stderr=pipe)
-    out, errors = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), errors.decode()
+    done = await broadway(*command, DOCKER_HOST=docker_host, COLUMNS="200")
+    return done.exit_code, done.stdout, done.stderr
 
 
 async def test_stages_run_and_both_views_are_printed(
@@ -132,7 +128,9 @@ async def test_a_signal_leaves_no_container(
     file = assignment(tmp_path, shell(busybox_image, "sleep 600", timeout=600, env={"MARK": tmp_path.name}))
     environment = {**os.environ, "DOCKER_HOST": docker_host}
     process = await asyncio.create_subprocess_exec(
-        *words(file, handed_in(tmp_path)), env=environment, stderr=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "broadway", *words(file, handed_in(tmp_path))),
+        env=environment,
+        stderr=asyncio.subprocess.PIPE,
     )
 
     def own() -> list[dict[str, Any]]:

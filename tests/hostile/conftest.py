@@ -92,7 +92,7 @@ class Bench:
     data_before: int
     users: Users
     directories: dict[str, Directories] = field(default_factory=dict)  # by owner
-    owner: str = "hostile"
+    owner: str = f"hostile-{token_hex(4)}"  # not that of a session that was killed, whose containers may be left
 
     @property
     def honest(self) -> "Bench":

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from secrets import randbelow, token_hex
@@ -82,6 +83,7 @@ async def site(network: Network, mongodb_dsn: str, tmp_path: Path) -> AsyncItera
             )
             await until(client.is_ready)
             yield Site(network, node, client, graders)
+        os.kill(node.pid, signal.SIGKILL)  # a clean stop takes 6 s
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,7 @@ from broadway.mongo.graded_works import GradedWorks
 from broadway.mongo.graders import Graders
 from broadway.mongo.jobs import Jobs
 from broadway.mongo.outcomes import Outcomes
+from broadway.mongo.progress import Progress
 from broadway.mongo.runs import Runs
 from broadway.mongo.submissions import SubmissionStore
 from broadway.mongo.work_results import WorkResults
@@ -65,6 +66,7 @@ class Asked:
     claims: LateDayClaimStore
     events: CallbackEvents
     callbacks: CallbackDeliveries
+    progress: Progress
     job: Job
     run: Run
 
@@ -79,7 +81,8 @@ async def recorded(shared_place: Place) -> AsyncIterator[tuple[Asked, Commands, 
         await stack.enter_async_context(client)
         main = client[f"{shared_place.name}_plans"]
         results = WorkResults(main["work_result"], main["submission"])
-        jobs = Jobs(main["grading_job"], Outcomes(main["job_outcome"]), results)
+        outcomes = Outcomes(main["job_outcome"])
+        jobs, progress = Jobs(main["grading_job"], outcomes, results), Progress(main["grading_job"], outcomes)
         runs = Runs(main["grading_run"], main["run_students"])
         graders = Graders(main["worker_node"])
         works = GradedWorks(main["submission"], results, main["grading_job"])
@@ -98,7 +101,7 @@ async def recorded(shared_place: Place) -> AsyncIterator[tuple[Asked, Commands, 
         await runs.insert(run)
         await jobs.insert(planned)
         asked = Asked(
-            jobs, runs, graders, works, deliveries, extensions, claims, events, callbacks, planned[0].job, run
+            jobs, runs, graders, works, deliveries, extensions, claims, events, callbacks, progress, planned[0].job, run
         )
         yield asked, commands, client
 
@@ -117,6 +120,7 @@ QUESTIONS: dict[str, Callable[[Asked], Awaitable[object]]] = {
     "queued jobs, counted": lambda a: a.jobs.count_queued(a.run.course, JobClass.BULK, unless_of=[a.run.id]),
     "queued jobs of a run": lambda a: a.jobs.queued_of_run(a.run.id, Phase.STUDENTS),
     "waiting jobs of a pool": lambda a: a.jobs.are_any_waiting("default"),
+    "the open jobs of a run": lambda a: a.progress.of_run_again(a.run.id, (), frozenset()),
     "the uploads of a class": lambda a: a.works.receipts(a.run.course, "mp1"),
     "the uploads of a class since a time": lambda a: a.works.receipts(a.run.course, "mp1", Among(since=NOW)),
     "the results of a class": lambda a: a.works.results(a.run.course, "mp1"),

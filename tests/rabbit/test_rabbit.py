@@ -7,11 +7,12 @@ import warnings
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import aio_pika
 import httpx2
 import pytest
+from aio_pika.abc import AbstractExchange, AbstractIncomingMessage, AbstractQueue
 from aio_pika.robust_queue import RobustQueue
 from harness import PATIENCE, Place, free_port, until
 from servers import Node
@@ -42,8 +43,10 @@ from broadway.messages.topology import (
 from broadway.ports import Handler, PublishError, Reject, Retry
 from broadway.rabbit.client import Rabbit
 from broadway.rabbit.connecting import BrokerUnreachableError, connect
+from broadway.rabbit.declaring import PING
 from broadway.rabbit.deliveries import FAILURES
 from broadway.rabbit.publishing import KEPT_OF_OVERSIZED
+from broadway.rabbit.single_take import SingleTake
 from broadway.rabbit.subscription import Timings
 from broadway.runtime.cancellation import end
 
@@ -799,26 +802,55 @@ async def test_a_taker_ends_with_its_connection_and_the_next_one_continues(
         await until(is_settled(rabbit, management, BACKLOG))
 
 
-@pytest.mark.parametrize("milliseconds", range(0, 40, 2))
-async def test_a_taker_that_is_cancelled_at_any_moment_keeps_no_message(
-    rabbit: Rabbit, management: Management, milliseconds: int
-) -> None:
-    await rabbit.declare(BACKLOG)
-    await rabbit.publish(JOBS, KEY, event(1))
-
+async def test_a_taker_that_is_cancelled_at_any_moment_keeps_no_message(rabbit: Rabbit, management: Management) -> None:
     async def take() -> None:
         async with rabbit.single_take(BACKLOG, tag="leaver") as taker:
             await taker.take()
             await asyncio.Event().wait()
 
-    leavers = [asyncio.create_task(take()) for _ in range(10)]
-    await asyncio.sleep(milliseconds / 1000)
-    async with asyncio.timeout(PATIENCE):
-        await end(*leavers)
+    for milliseconds in range(0, 40, 2):
+        await rabbit.publish(JOBS, KEY, event(milliseconds))
+        leavers = [asyncio.create_task(take()) for _ in range(10)]
+        await asyncio.sleep(milliseconds / 1000)
+        async with asyncio.timeout(PATIENCE):
+            await end(*leavers)
 
-    async with rabbit.single_take(BACKLOG, tag="stayer") as taker:
-        assert await taker.take(within=PATIENCE)
-        assert await management.consumers() == []
+        async with rabbit.single_take(BACKLOG, tag="stayer") as taker:
+            taken = await taker.take(within=PATIENCE)
+            assert taken, f"cancelled after {milliseconds} ms"
+            assert number_of(taken.event) == milliseconds
+            assert await management.consumers() == []
+            await taken.ack()
+
+
+@dataclass
+class LateProbe:
+    """A queue in which a probe arrives while its consumer ends."""
+
+    queue: AbstractQueue
+    exchange: AbstractExchange
+    arrived: asyncio.Event
+
+    async def consume(self, handle: Callable[[Any], Any], *, consumer_tag: str) -> None:
+        async def noted(message: AbstractIncomingMessage) -> None:
+            await handle(message)
+            self.arrived.set()
+
+        await self.queue.consume(noted, consumer_tag=consumer_tag)
+
+    async def cancel(self, tag: str, *, timeout: float) -> None:  # noqa: ASYNC109 - as a queue's
+        await self.exchange.publish(aio_pika.Message(b"", type=PING), self.queue.name)
+        await self.arrived.wait()
+        await self.queue.cancel(tag, timeout=timeout)
+
+
+async def test_a_taker_does_not_wait_on_when_a_probe_arrives_at_its_end(rabbit: Rabbit, place: Place) -> None:
+    async with await aio_pika.connect(place.amqp_url) as connection, connection.channel() as channel:
+        queue = LateProbe(await channel.get_queue(BACKLOG.name), channel.default_exchange, asyncio.Event())
+        taker = SingleTake(rabbit, BACKLOG, cast("AbstractQueue", queue), tag="taker")
+        async with asyncio.timeout(PATIENCE):
+            assert await taker.take(within=0.01) is None
+    assert queue.arrived.is_set()
 
 
 async def test_a_taker_moves_unreadable_messages_to_the_dead_letters(rabbit: Rabbit, place: Place) -> None:

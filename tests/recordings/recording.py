@@ -1,6 +1,7 @@
 """Recordings and their files."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,8 +93,11 @@ async def restore(documents: Iterable[Entry], dsn: str, databases: Mapping[str, 
     """Insert recorded documents into empty databases, exactly as they were."""
     client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(dsn, tz_aware=True)
     async with client:
+        held: dict[tuple[str, str], list[Entry]] = defaultdict(list)
         for entry in documents:
-            await client[databases[entry["database"]]][entry["collection"]].insert_one(typed(entry["document"]))
+            held[databases[entry["database"]], entry["collection"]].append(typed(entry["document"]))
+        for (database, collection), found in held.items():
+            await client[database][collection].insert_many(found)
 
 
 def typed(document: Entry) -> Entry:

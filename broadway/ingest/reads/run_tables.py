@@ -1,7 +1,8 @@
 """The table of a run for pages: a row for each job, with its score and its failed tests.
 
-A row of a job that has ended is made once. Rows of a run are shared by all who look at it, as the progress is, and a
-table may be a second old: pages of runs that are not over go on by themselves.
+A row is made again if its job has changed, or runs. Rows of a run are shared by all who look at it, as the progress is,
+and a table may be a second old: pages of runs that are not over go on by themselves. While readers keep looking, the
+next table is made before the last one is too old, so that they do not wait for it.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from broadway.ingest.reads.progress import ProgressReads, SharedProgress
 from broadway.ingest.reads.reports import of_results
 from broadway.ingest.reads.stores import JobQueries, ReportQueries
 from broadway.lifecycle.stores import CurrentSettings, Stages
+from broadway.runtime.refreshed import Refreshed
 
 MAX_ROWS = 50_000  # of all remembered runs together
 MAX_FAILED = 200  # names of failed tests that a row has
@@ -98,14 +100,15 @@ class _Result:
 
 @dataclass(slots=True)
 class _Kept:
-    """The rows of one run by job id, each with the version of its job."""
+    """The rows of one run by job id, each with the job of which it was made."""
 
-    rows: dict[str, tuple[tuple[object, ...], RunRow]] = field(default_factory=dict)
+    rows: dict[str, tuple[JobProgress, RunRow]] = field(default_factory=dict)
+    points: Decimal | None = None
     students: dict[str, str] = field(default_factory=dict)
     shared: SharedProgress | None = None
     table: RunTable | None = None
-    read_at: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    latest: Refreshed[RunTable | None] = field(init=False)
 
 
 class RunTables:
@@ -124,44 +127,51 @@ class RunTables:
         self._reports = reports
         self._settings = settings
         self._clock = clock
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()  # by course and run
 
     async def of_run(self, course: str, run_id: str) -> RunTable | None:
         """Return the table of a run of a course, at most a second old; None if the course has no such run."""
-        kept = self._kept_of(run_id)
-        async with kept.lock:
-            begun = self._clock()
-            if kept.table is None or begun - kept.read_at >= FRESH:
-                shared = await self._progress.of_run(course, run_id)
-                if shared is None:
-                    self._kept.pop(run_id, None)
-                    return None
-                await self._keep(kept, shared, begun)
-            table = kept.table
+        table = await self._kept_of(course, run_id).latest.get()
+        if table is None:
+            self._kept.pop((course, run_id), None)
         self._forget()
-        return table if table and table.progress.run.course == course else None
+        return table
 
     async def of_progress(self, shared: SharedProgress) -> RunTable:
         """Return the table of a run whose progress was read, or a later one that this process has."""
-        kept = self._kept_of(shared.progress.run.id)
+        run = shared.progress.run
+        kept = self._kept_of(run.course, run.id)
         async with kept.lock:
             if kept.table is None or kept.shared is None or kept.shared.read_at < shared.read_at:
-                await self._keep(kept, shared, self._clock())
-            table = kept.table
+                table = await self._made(kept, shared)
+                kept.latest.put(table, shared.read_at)
+            else:
+                table = kept.table
         self._forget()
-        assert table is not None  # noqa: S101 - it was kept above
         return table
 
-    def _kept_of(self, run_id: str) -> _Kept:
-        kept = self._kept.setdefault(run_id, _Kept())
-        self._kept.move_to_end(run_id)
-        return kept
+    def _kept_of(self, course: str, run_id: str) -> _Kept:
+        key = (course, run_id)
+        if key not in self._kept:
+            kept = self._kept[key] = _Kept()
+            kept.latest = Refreshed(lambda: self._read(course, run_id, kept), fresh=FRESH, clock=self._clock)
+        self._kept.move_to_end(key)
+        return self._kept[key]
 
-    async def _keep(self, kept: _Kept, shared: SharedProgress, read_at: float) -> None:
-        """Make the table of a progress, unless it is the one of the last table."""
+    async def _read(self, course: str, run_id: str, kept: _Kept) -> tuple[RunTable | None, float]:
+        begun = self._clock()
+        shared = await self._progress.of_run(course, run_id)
+        if shared is None:
+            return None, begun
+        async with kept.lock:
+            # A remembered progress was read earlier, and holds at the time of the question.
+            return await self._made(kept, shared), max(begun, shared.read_at)
+
+    async def _made(self, kept: _Kept, shared: SharedProgress) -> RunTable:
+        """Return the table of a progress: the last table, if it is of the same one."""
         if kept.shared is not shared or kept.table is None:
-            kept.table = RunTable(shared.progress, await self._rows(shared.progress, kept))
-        kept.shared, kept.read_at = shared, read_at
+            kept.table, kept.shared = RunTable(shared.progress, await self._rows(shared.progress, kept)), shared
+        return kept.table
 
     def _forget(self) -> None:
         size = sum(len(kept.rows) for kept in self._kept.values())
@@ -171,15 +181,15 @@ class RunTables:
 
     async def _rows(self, progress: RunProgress, kept: _Kept) -> list[RunRow]:
         points = (await self._settings.current(progress.run.course, progress.run.assignment)).settings.points
-        versions = {job.id: _version(job, points) for job in progress.jobs}
+        if points != kept.points:
+            kept.rows.clear()
+            kept.points = points
         stale = [
-            job
-            for job in progress.jobs
-            if job.id not in kept.rows or kept.rows[job.id][0] != versions[job.id] or job.state is JobState.RUNNING
+            job for job in progress.jobs if job.state is JobState.RUNNING or not _is_of(kept.rows.get(job.id), job)
         ]
         for some in in_parts(stale, LOADED):
-            for row in await self._loaded(some, kept, progress, points):
-                kept.rows[row.id] = (versions[row.id], row)
+            for job, row in zip(some, await self._loaded(some, kept, progress, points), strict=True):
+                kept.rows[job.id] = (job, row)
         return [kept.rows[job.id][1] for job in progress.jobs]
 
     async def _loaded(
@@ -211,8 +221,9 @@ def _reported(job: Job, reports: Mapping[str, Sequence[StageReport]]) -> StageRe
     return max(stored, key=lambda each: each.stage) if stored else of_results(job)
 
 
-def _version(job: JobProgress, points: Decimal | None) -> tuple[object, ...]:
-    return (points, job.state, job.queued_at, job.started_at, job.finished_at, job.outcome)
+def _is_of(kept: tuple[JobProgress, RunRow] | None, job: JobProgress) -> bool:
+    """Return whether an earlier row is that of a job. Most jobs that have ended are the same objects as before."""
+    return kept is not None and (kept[0] is job or kept[0] == job)
 
 
 def _result(report: Report, points: Decimal | None) -> _Result:

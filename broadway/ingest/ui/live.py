@@ -27,6 +27,7 @@ from broadway.ingest.ui.job_page import JobPage, own_job
 from broadway.ingest.ui.job_page import page_of as page_of_job
 from broadway.ingest.ui.regrades import RegradePage
 from broadway.ingest.ui.regrades import page_of as page_of_regrade
+from broadway.ingest.ui.run_rows import html_of
 from broadway.ingest.ui.runs import RunPage, filter_of, page_of_table
 from broadway.ingest.ui.runs import page_of as page_of_run
 from broadway.ingest.ui.security import secret_of
@@ -171,7 +172,7 @@ def _parts_of_run(found: RunPage) -> Parts:
     here = f"/ui/c/{course}/r/{found.table.progress.run.id}"
     values = {"view": found, "course": course, "here": here}
     by_id = {"status": rendered("_run_status.html", **values), "run": rendered("_run.html", **values)}
-    by_id |= {f"{ROW}{row.id}": rendered("_row.html", row=row, course=course) for row in found.rows.items}
+    by_id |= {f"{ROW}{row.id}": html_of(row) for row in found.rows.items}
     return Parts(by_id, is_last=found.is_over)
 
 

@@ -23,6 +23,7 @@ from broadway.ingest.ui.beside import actions_on
 from broadway.ingest.ui.charts import columns, count_bars
 from broadway.ingest.ui.endpoint import NOTHING_HERE, redirected
 from broadway.ingest.ui.forms import form_of
+from broadway.ingest.ui.run_rows import html_of
 from broadway.ingest.ui.templating import page
 
 MAX_WORD = 300  # characters of a filter
@@ -131,7 +132,7 @@ async def show(request: Request, deps: Deps) -> Response:
     """Show a run."""
     course, view = course_of(request).id, await page_of(request, deps)
     actions = await actions_on(deps, course, "run", request.path_params["run_id"], shared=True)
-    return page(request, "run.html", view=view, course=course, actions=actions)
+    return page(request, "run.html", view=view, course=course, actions=actions, row_html=html_of)
 
 
 async def _before(request: Request, deps: Deps) -> Any:

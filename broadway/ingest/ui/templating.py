@@ -60,6 +60,12 @@ def rendered(name: str, /, **values: Any) -> str:
     return environment().get_template(name).render(now=now, ago=lambda at: words.ago(at, now), **values)
 
 
+def fragment(template: str, macro: str, /, *values: Any) -> str:
+    """Return the HTML that a macro of a template makes of values; other templates take it as it is."""
+    html: str = getattr(environment().get_template(template).module, macro)(*values)
+    return html
+
+
 def keep_session(request: Request, session: PageSession | None) -> None:
     """Keep the session of a request for its page."""
     setattr(request.state, _KEY, session)

@@ -1,6 +1,7 @@
 """Reads of one run are shared, never older than the request, and remembered once nothing can change."""
 
 import asyncio
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -44,11 +45,12 @@ def run(state: RunState, **more: Any) -> Run:
 
 @dataclass
 class Stored:
-    """The runs and jobs of a store, and the number of reads of a run's jobs."""
+    """The runs and jobs of a store, the number of reads of a run's jobs, and those without the jobs that last."""
 
     runs: dict[str, Run]
     jobs: list[Job]
     reads: int = 0
+    again: list[frozenset[str]] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def summary(self, run_id: str) -> Run | None:
@@ -60,6 +62,13 @@ class Stored:
         await self.gate.wait()
         names = JobProgress.__dataclass_fields__
         return [JobProgress(**{name: getattr(each, name) for name in names}) for each in found]
+
+    async def of_run_again(
+        self, run_id: str, earlier: Sequence[JobProgress], lasting: Collection[str]
+    ) -> list[JobProgress]:
+        self.again.append(frozenset(lasting))
+        known = {each.id: each for each in earlier}
+        return [known[each.id] if each.id in lasting else each for each in await self.of_run(run_id)]
 
     async def get_many(self, job_ids: Any) -> dict[str, Job]:
         return {each.id: each for each in self.jobs if each.id in job_ids}
@@ -151,6 +160,57 @@ async def test_the_memory_ends_after_its_lifetime(stored: Stored, reads: Progres
     await reads.of_run(COURSE, "r1")
 
     assert stored.reads == 2
+
+
+GOES_ON = run(RunState.STUDENTS)
+LATER = replace(done("j4"), phase=Phase.POST_PROCESSING)
+EARLIER = replace(done("j0"), phase=Phase.PRE_PROCESSING)
+
+
+async def test_of_a_run_that_goes_on_ended_jobs_are_not_read_again(stored: Stored, reads: ProgressReads) -> None:
+    stored.runs["r1"], stored.jobs = GOES_ON, [EARLIER, done("j1"), job("j2"), job("j3"), LATER]
+    first = await reads.of_run(COURSE, "r1")
+    stored.jobs = [EARLIER, done("j1"), done("j2"), job("j3"), LATER]
+    second = await reads.of_run(COURSE, "r1")
+    await reads.of_run(COURSE, "r1")
+
+    assert first is not None
+    assert second is not None
+    assert stored.again == [{"j0", "j1"}, {"j0", "j1", "j2"}]
+    assert [each.state for each in second.progress.jobs[1:4]] == [JobState.FINISHED, JobState.FINISHED, JobState.QUEUED]
+    assert first.progress.jobs[1] is second.progress.jobs[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"round": 2},
+        {"order": Order(OrderKind.RERUN)},
+        {"state": RunState.POST_PROCESSING},
+        {"publish_at": T0},
+    ],
+    ids=["round", "order", "state", "unpublished jobs"],
+)
+async def test_a_step_of_a_run_makes_all_its_jobs_read(
+    stored: Stored, reads: ProgressReads, change: dict[str, Any]
+) -> None:
+    stored.runs["r1"], stored.jobs = GOES_ON, [done("j1"), job("j2")]
+    await reads.of_run(COURSE, "r1")
+    stored.runs["r1"] = replace(GOES_ON, **change)
+    await reads.of_run(COURSE, "r1")
+    stored.runs["r1"] = GOES_ON
+    await reads.of_run(COURSE, "r1")
+
+    assert (stored.reads, stored.again) == (3, [])
+
+
+async def test_all_jobs_of_a_run_are_read_from_time_to_time(stored: Stored, reads: ProgressReads, clock: Clock) -> None:
+    stored.runs["r1"], stored.jobs = GOES_ON, [done("j1"), job("j2")]
+    for _ in range(4):
+        await reads.of_run(COURSE, "r1")
+        clock.now += LIFETIME / 2
+
+    assert len(stored.again) == 2  # the first read and the third one were whole
 
 
 async def test_the_memory_is_bounded(stored: Stored, reads: ProgressReads, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -10,13 +11,14 @@ import pytest
 from graded import REPORTED, World, results
 from visitors import Visitor
 
-from broadway.domain.job import JobState, Phase
+from broadway.domain.job import JobState, Outcome, Phase
 from broadway.domain.progress import JobProgress, RunProgress
 from broadway.domain.run import Run, RunState
 from broadway.ingest.live import run_changes
 from broadway.ingest.reads.progress import SharedProgress
 from broadway.ingest.reads.run_tables import RunTables
 from broadway.ingest.ui.live import Parts, Sent
+from broadway.ingest.ui.run_rows import html_of
 from broadway.lifecycle.stores import Stages
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -82,6 +84,24 @@ async def test_a_table_is_made_of_the_progress_that_the_watchers_share() -> None
     assert [row.state for row in later[0].rows] == [JobState.RUNNING, JobState.QUEUED]
     assert stored.asked == asked + 1
     assert await tables.of_progress(queued) is later[0]  # a later state is known
+
+
+async def test_a_row_is_made_and_rendered_again_only_if_its_job_has_changed() -> None:
+    stored: Any = Stored()
+    tables = RunTables(stored, stored, stored, stored)
+    jobs = shared(1, *[JobState.QUEUED] * 3).progress.jobs
+    first = await tables.of_progress(SharedProgress(RunProgress(RUN, jobs), read_at=1))
+    html = [html_of(row) for row in first.rows]
+    ended = replace(jobs[1], state=JobState.FINISHED, outcome=Outcome.CANCELLED)
+    second = await tables.of_progress(SharedProgress(RunProgress(RUN, [jobs[0], ended, jobs[2]]), read_at=2))
+    rendered = html_of.cache_info().misses
+
+    again = [html_of(row) for row in second.rows]
+
+    assert html_of.cache_info().misses == rendered + 1
+    assert [new is old for new, old in zip(again, html, strict=True)] == [True, False, True]
+    assert [new is old for new, old in zip(second.rows, first.rows, strict=True)] == [True, False, True]
+    assert ("queued" in html[1], "cancelled" in again[1]) == (True, True)
 
 
 async def test_a_page_of_a_run_watches_the_changes_that_the_api_watches(
