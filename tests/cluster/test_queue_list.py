@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import pytest
 from harness import Cluster, broadway, stage, until
 from scraping import Scrape
 from servers import Node
@@ -13,7 +12,6 @@ from broadway.messages.batches import JobsQueued
 from broadway.messages.topology import course_queue, ready_queue
 
 STUDENTS = 2 * JobsQueued.most + 20  # three messages; with a cap of two jobs the dispatcher takes two of them
-pytestmark = pytest.mark.usefixtures("often")
 BULK = course_queue("capped", JobClass.BULK).name
 
 

@@ -14,7 +14,7 @@ from harness import IS_WHOLE, Cluster, Command, broadway, stage, until
 from pymongo import AsyncMongoClient
 
 from broadway.domain import regrade as regrades
-from broadway.ingest.commands import grade_submissions, regrade_steps
+from broadway.ingest.commands import regrade_steps
 
 COURSE = "/api/v2/courses/cs241"
 STAFF = {"Authorization": "Bearer staff-241"}
@@ -27,12 +27,17 @@ NOTE = {"note": "The test of overflows was wrong."}
 
 @pytest.fixture(scope="module", autouse=True)
 def _soon() -> Iterator[None]:
-    """Let the API look after regrades and submissions every moment."""
+    """Let the API look after regrades every moment."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(regrades, "CLEAN_AFTER", timedelta(seconds=0.2))
         patch.setattr(regrade_steps, "SWEEP_INTERVAL", 0.2)
-        patch.setattr(grade_submissions, "SWEEP_INTERVAL", 0.5)
         yield
+
+
+@pytest.fixture
+def cluster(own_cluster: Cluster) -> Cluster:
+    """A cluster without the files of another test, which have the same contents."""
+    return own_cluster
 
 
 @dataclass
