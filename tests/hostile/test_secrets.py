@@ -150,7 +150,7 @@ async def _start(place: Place, address: str) -> None:
 
 async def _tap(place: Place) -> None:
     """Copy every message from now on to a queue."""
-    vhost = place.rabbit.vhost
+    vhost = place.rabbit.name
     async with place.rabbit.management() as management:
         (await management.put(f"/api/queues/{vhost}/{TAP}", json={"durable": True})).raise_for_status()
         keys = {exchange.name: {"#"} for exchange in (EVENTS, LOGS, CONTROL, DEAD_LETTERS, UNROUTED)}
@@ -178,7 +178,7 @@ async def _drain(place: Place) -> None:
     """Keep every message that was copied."""
     async with place.rabbit.management() as management:
         ask = {"count": 10_000, "ackmode": "ack_requeue_false", "encoding": "auto"}
-        answer = await management.post(f"/api/queues/{place.rabbit.vhost}/{TAP}/get", json=ask)
+        answer = await management.post(f"/api/queues/{place.rabbit.name}/{TAP}/get", json=ask)
         for message in answer.raise_for_status().json():
             place.note("messages", message)
 
