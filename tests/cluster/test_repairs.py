@@ -1,11 +1,13 @@
 """The reconciler repairs lost queues, lost messages and unreadable messages."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 import aio_pika
 import pytest
 from harness import Cluster, stage, until
 
+from broadway.dispatcher import queue_probes
 from broadway.dispatcher.patience import Patience
 from broadway.domain.job import JobClass, Phase
 from broadway.messages.batches import JobsQueued
@@ -24,6 +26,14 @@ from broadway.messages.topology import (
 
 SOON = Patience(second_look=0.5, dispatch=timedelta(seconds=0.5))
 impatient = pytest.mark.parametrize("patience", [SOON], ids=["soon"], scope="module")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_probes() -> Iterator[None]:
+    """Let nothing but a test restore the bindings that it removes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(queue_probes, "INTERVAL", 3600)
+        yield
 
 
 async def purge(cluster: Cluster, *queues: str) -> int:
@@ -90,7 +100,7 @@ async def test_a_job_is_dispatched_again_when_its_start_and_outcome_got_lost(clu
     await cluster.client.register("cs241", "mp1", students=[stage("exit", "0")])
     run_id = await cluster.client.submit("cs241", "mp1", students=1)
     await until(lambda: depth(cluster, ready_queue("default").name))
-    await unbind(cluster, RESULTS, "started", "finished")  # as a lost queue; queue_probes would restore them
+    await unbind(cluster, RESULTS, "started", "finished")  # as a lost queue
     containers = cluster.graders.start("host1")
     await until(lambda: is_lost(cluster, "finished"))
     await cluster.opened.rabbit.restore(RESULTS)

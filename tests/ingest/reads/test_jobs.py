@@ -46,20 +46,23 @@ def reads(*kept: JobLog) -> JobReads:
 
 @pytest.mark.parametrize("outcome", [Outcome.CANCELLED, Outcome.SUPERSEDED])
 async def test_the_log_of_a_job_that_was_cancelled_while_it_ran_is_awaited_until_it_is_there(outcome: Outcome) -> None:
-    ended = RUNNING.cancel("not wanted", NOW, outcome)
+    now = datetime.now(UTC)
+    ended = RUNNING.cancel("not wanted", now, outcome)
 
     assert await reads().awaits_log(ended)
     assert not await reads(KEPT).awaits_log(ended)
     assert await reads(KEPT).log(ended) == JobLog("j1", "e1", "so far\n", "", [()])
-    assert not await reads().awaits_log(RUNNING.cancel("not wanted", NOW - LOG_WITHIN, outcome)), "too long ago"
+    assert not await reads().awaits_log(RUNNING.cancel("not wanted", now - LOG_WITHIN, outcome)), "too long ago"
 
 
 @pytest.mark.parametrize(
-    "job",
-    [RUNNING, FAILED, QUEUED.cancel("not wanted", NOW), RERUN.cancel("not wanted", NOW)],
+    ("job", "is_cancelled"),
+    [(RUNNING, False), (FAILED, False), (QUEUED, True), (RERUN, True)],
     ids=["running", "failed", "never started", "queued again"],
 )
-async def test_no_other_log_is_awaited(job: Job) -> None:
+async def test_no_other_log_is_awaited(job: Job, *, is_cancelled: bool) -> None:
+    job = job.cancel("not wanted", datetime.now(UTC)) if is_cancelled else job
+
     assert not await reads().awaits_log(job)
 
 
