@@ -10,8 +10,8 @@ from broadway.backup import parts
 from broadway.backup.manifest import BackupError, Manifest, Part, read_manifest
 from broadway.backup.order import FIRST, OF_SERVICES, PARENTS, following, is_newer
 from broadway.mongo.migrations import MIGRATIONS
-from broadway.mongo.site import MIGRATIONS as RECORDS
-from broadway.mongo.site import Site, UnreadableError, decoded
+from broadway.mongo.raw_documents import MIGRATIONS as RECORDS
+from broadway.mongo.raw_documents import RawDocuments, UnreadableError, decoded
 
 LEADER = "dispatcher"  # the service whose lease shows that services run
 
@@ -40,7 +40,7 @@ async def checked(directory: Path) -> Manifest:
     return manifest
 
 
-async def restore(site: Site, directory: Path, manifest: Manifest, *, by: str) -> AsyncIterator[Restored]:
+async def restore(site: RawDocuments, directory: Path, manifest: Manifest, *, by: str) -> AsyncIterator[Restored]:
     """Store the documents of a checked backup; yield each collection when it is whole.
 
     No service starts until the restore has ended. One that was interrupted can be repeated.
@@ -59,7 +59,7 @@ async def restore(site: Site, directory: Path, manifest: Manifest, *, by: str) -
     await site.end_restore()
 
 
-async def _demand_empty(site: Site) -> None:
+async def _demand_empty(site: RawDocuments) -> None:
     if holder := await site.leader(LEADER):
         raise BackupError(f"a dispatcher runs on this store ({holder}): stop all services, then restore")
     if await site.has_begun_restore():
@@ -71,7 +71,7 @@ async def _demand_empty(site: Site) -> None:
         )
 
 
-async def _restore(site: Site, directory: Path, part: Part, begun: datetime) -> Restored:
+async def _restore(site: RawDocuments, directory: Path, part: Part, begun: datetime) -> Restored:
     stored = left_out = 0
     batches = parts.read(directory, part)
     while batch := await asyncio.to_thread(next, batches, None):
@@ -87,7 +87,7 @@ async def _restore(site: Site, directory: Path, part: Part, begun: datetime) -> 
     return Restored(part.place, stored, left_out)
 
 
-async def _with_parents(site: Site, place: str, batch: Sequence[bytes], begun: datetime) -> list[bytes]:
+async def _with_parents(site: RawDocuments, place: str, batch: Sequence[bytes], begun: datetime) -> list[bytes]:
     """Return the documents of a batch without those that are newer than the collection of their parent."""
     kept = list(batch)
     for parent in PARENTS.get(place, ()):

@@ -10,7 +10,7 @@ from pathlib import Path
 from broadway.backup.manifest import BackupError, Manifest, Part, write_manifest
 from broadway.backup.order import FIRST, following
 from broadway.backup.parts import PartWriter
-from broadway.mongo.site import JOBS, RUNS, Site
+from broadway.mongo.raw_documents import JOBS, RUNS, RawDocuments
 
 TRIES = 50  # of reading runs that get orders meanwhile
 
@@ -34,7 +34,7 @@ class _Files:
         return self.parts[place]
 
 
-async def take(site: Site, directory: Path, *, version: str) -> AsyncIterator[Part | Manifest]:
+async def take(site: RawDocuments, directory: Path, *, version: str) -> AsyncIterator[Part | Manifest]:
     """Write a backup to a new directory; yield each part when it is whole, and the manifest at the end.
 
     A backup that fails is removed.
@@ -73,7 +73,7 @@ async def take(site: Site, directory: Path, *, version: str) -> AsyncIterator[Pa
     yield manifest
 
 
-async def _read(site: Site, files: _Files) -> AsyncIterator[Part]:
+async def _read(site: RawDocuments, files: _Files) -> AsyncIterator[Part]:
     rounds = await site.rounds()
     for place in FIRST:
         async for batch in site.documents(place):
@@ -89,7 +89,7 @@ async def _read(site: Site, files: _Files) -> AsyncIterator[Part]:
         yield await files.close(place)
 
 
-async def _read_ordered(site: Site, files: _Files, known: dict[str, int]) -> None:
+async def _read_ordered(site: RawDocuments, files: _Files, known: dict[str, int]) -> None:
     """Read the runs again that have had an order since, and their jobs after them, until no run has.
 
     An order is stored with its run, which begins a new round, before it moves jobs. So the jobs of a run that was read

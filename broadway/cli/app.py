@@ -39,7 +39,7 @@ from broadway.cli.broker_access import PASSED_ON
 from broadway.cli.common import EX_CONFIG, EXIT_FAILED, AsJson, header_secret
 from broadway.cli.doctor import doctor
 from broadway.installation import explain
-from broadway.local.site import adopt
+from broadway.local.up_variables import adopt
 
 app = typer.Typer(
     name="broadway",

@@ -17,10 +17,10 @@ from broadway.cli.broker_access import settings_of
 from broadway.cli.common import fail
 from broadway.domain.counts import plural
 from broadway.local.processes import LocalError, absolute
-from broadway.local.site import locked
 from broadway.local.store import store
+from broadway.local.up_variables import locked
 from broadway.mongo.errors import StoreUnreachableError
-from broadway.mongo.site import Site
+from broadway.mongo.raw_documents import RawDocuments
 from broadway.ports import StoreError
 
 
@@ -73,7 +73,7 @@ def _contents(manifest: Manifest) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _site(arguments: Sequence[str] | None, up: Path | None) -> AsyncIterator[Site]:
+async def _site(arguments: Sequence[str] | None, up: Path | None) -> AsyncIterator[RawDocuments]:
     """Connect to the store of the settings, or run that of a `broadway up` that does not run."""
     mongo = settings_of(arguments).mongodb
     async with contextlib.AsyncExitStack() as stack:
@@ -83,7 +83,7 @@ async def _site(arguments: Sequence[str] | None, up: Path | None) -> AsyncIterat
             stack.enter_context(locked(home))
             dsn = (await stack.enter_async_context(store(home / "store"))).dsn
         names = {"primary": mongo.primary, "logs": mongo.logs}
-        yield await stack.enter_async_context(Site.connect(dsn, **names, server_timeout=mongo.timeout))
+        yield await stack.enter_async_context(RawDocuments.connect(dsn, **names, server_timeout=mongo.timeout))
 
 
 @contextlib.contextmanager

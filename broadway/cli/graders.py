@@ -7,7 +7,7 @@ import typer
 from broadway.cli import join_tokens, terminal
 from broadway.cli.common import LOCAL, AsJson, OperatorToken, Server, Yes, confirm, operator
 from broadway.cli.services import START, GraderCommands
-from broadway.local.site import adopt
+from broadway.local.up_variables import adopt
 
 if TYPE_CHECKING:
     from broadway.client import GraderDescription

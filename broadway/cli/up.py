@@ -16,8 +16,8 @@ from broadway.cli import terminal
 from broadway.cli.topology_repair import Inspector, expected_queues
 from broadway.local.processes import LocalError, absolute
 from broadway.local.secret import write
-from broadway.local.site import VARIABLE, keep, locked
 from broadway.local.stack import Foundations, Say, Stack, UpOptions, stack
+from broadway.local.up_variables import VARIABLE, keep, locked
 from broadway.management import ManagementError
 from broadway.mongo.errors import StoreUnreachableError
 from broadway.ports import StoreError

@@ -23,9 +23,9 @@ from broadway.local.engine import Engine, engine, unavailable
 from broadway.local.ports import kept_ports
 from broadway.local.processes import Child, LocalError, child
 from broadway.local.secret import kept, private
-from broadway.local.site import DIRECTORY
 from broadway.local.store import store
 from broadway.local.supervisor import Supervisor
+from broadway.local.up_variables import DIRECTORY
 from broadway.runtime.addresses import local_address
 
 START = 60  # seconds for the API to become ready

@@ -14,7 +14,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from broadway.backup.manifest import Manifest
 from broadway.backup.restore import Restored, checked, restore
 from broadway.backup.take import take
-from broadway.mongo.site import Site
+from broadway.mongo.raw_documents import RawDocuments
 
 VERSION = "1.2.3"
 Document = dict[str, Any]
@@ -24,7 +24,7 @@ Document = dict[str, Any]
 class Databases:
     """A site, with its databases for tests to write and read."""
 
-    site: Site
+    site: RawDocuments
     primary: AsyncDatabase[Document]
     logs: AsyncDatabase[Document]
 
@@ -43,7 +43,7 @@ class Databases:
 async def databases(dsn: str) -> AsyncIterator[Databases]:
     client: AsyncMongoClient[Document] = AsyncMongoClient(dsn, tz_aware=True)
     name = f"b{token_hex(4)}"
-    async with client, Site.connect(dsn, primary=f"{name}_ag", logs=f"{name}_logs") as site:
+    async with client, RawDocuments.connect(dsn, primary=f"{name}_ag", logs=f"{name}_logs") as site:
         yield Databases(site, client[f"{name}_ag"], client[f"{name}_logs"])
         await client.drop_database(f"{name}_ag")
         await client.drop_database(f"{name}_logs")

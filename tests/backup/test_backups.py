@@ -18,7 +18,7 @@ from broadway.backup.parts import PartWriter
 from broadway.backup.restore import checked, restore
 from broadway.backup.take import take
 from broadway.mongo.migrations import UnfinishedRestoreError
-from broadway.mongo.site import JOBS, MIGRATIONS, RUNS
+from broadway.mongo.raw_documents import JOBS, MIGRATIONS, RUNS
 from broadway.mongo.store import Store
 
 RECORDINGS = sorted((Path(__file__).parents[1] / "recordings" / "data").iterdir())

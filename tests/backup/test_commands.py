@@ -7,10 +7,10 @@ import pytest
 from backup.conftest import Databases
 from harness import broadway
 
-from broadway.local.site import locked
 from broadway.local.store import store
+from broadway.local.up_variables import locked
 from broadway.mongo.migrations import MIGRATIONS
-from broadway.mongo.site import Site
+from broadway.mongo.raw_documents import RawDocuments
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ async def test_the_store_of_an_up_that_does_not_run_is_restored(
         running = await broadway("restore", backup, "--up", str(up))
         assert running.exit_code == 1
         assert "another `broadway up` runs in" in running.stderr
-        async with store(up / "store") as own, Site.connect(own.dsn, primary="AG", logs="logs") as site:
+        async with store(up / "store") as own, RawDocuments.connect(own.dsn, primary="AG", logs="logs") as site:
             assert await site.known("primary/course", ["cs101", "cs241", "cs999"]) == {"cs101", "cs241"}
 
 

@@ -18,7 +18,7 @@ from broadway.domain.webhook import GitHubPush
 from broadway.ingest.v1 import openapi
 
 COURSE = "cs241"
-EXAMPLES, EXAMPLES_V2 = (12, 5) if IS_WHOLE else (6, 3)
+EXAMPLES, EXAMPLES_V2 = (12, 5) if IS_WHOLE else (4, 2)
 SUBMITTED = 3
 STREAMS = ("logs_stream", "run_changes_stream")  # they last as long as their object, and have tests of their own
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"

@@ -10,7 +10,7 @@ from harness import METRICS_TOKEN, Client, Place, free_port, stage, until
 from processes import CLUSTER_TOKEN, OPERATOR_TOKEN, QUICK_DISPATCHER, processes
 from servers import Node
 
-from broadway.local.site import keep
+from broadway.local.up_variables import keep
 
 COURSE, TOKEN = "cs101", "change-me-staff"  # as in docs/examples/courses.json
 GRADERS = ("host7", "host-1")  # the graders that documents name

@@ -212,6 +212,7 @@ async def test_a_killed_grader_leaves_neither_a_job_nor_a_container(
     await until(lambda: list(jobs.glob("*/doomed/*/*")) == list(jobs.glob("*/*/*/*/*")) == [])
 
 
+@pytest.mark.long  # tests/hostile has the same and more
 async def test_hostile_submissions_harm_no_other_job(host: Host) -> None:
     await host.grader("host1", "--output-limit", "1000000", "--pids-limit", "64")
     by_student = """

@@ -21,7 +21,7 @@ from harness import PATIENCE, free_port
 from broadway.local.broker import Broker, broker
 from broadway.local.processes import ChildError, LocalError
 from broadway.local.store import Store, store
-from broadway.mongo.site import Site
+from broadway.mongo.raw_documents import RawDocuments
 
 
 class Service(Protocol):
@@ -258,9 +258,9 @@ class Servers:
     def environment(self) -> dict[str, str]:
         return {"BROADWAY_MONGODB_PRIMARY": self.primary, "BROADWAY_MONGODB_LOGS": self.logs}
 
-    def site(self) -> AbstractAsyncContextManager[Site]:
+    def site(self) -> AbstractAsyncContextManager[RawDocuments]:
         """Connect to the databases as backups do."""
-        return Site.connect(self.dsn, primary=self.primary, logs=self.logs)
+        return RawDocuments.connect(self.dsn, primary=self.primary, logs=self.logs)
 
 
 Parts = Callable[[], AbstractAsyncContextManager[Servers]]

@@ -15,7 +15,7 @@ from harness import IS_WHOLE, stage, until
 
 from broadway.backup.restore import checked, restore
 from broadway.backup.take import take
-from broadway.mongo.site import JOBS, RUNS
+from broadway.mongo.raw_documents import JOBS, RUNS
 
 SLOTS = 4
 NUMBER, STUDENTS = (40, 50) if IS_WHOLE else (4, 20)

@@ -104,6 +104,7 @@ async def test_a_message_survives_a_clean_stop_and_a_kill(tmp_path: Path) -> Non
         os.kill(third.pid, signal.SIGKILL)  # a clean stop takes 6 s
 
 
+@pytest.mark.long
 async def test_two_nodes_run_side_by_side_on_loopback_only(tmp_path: Path) -> None:
     async with Supervisor(print) as keeper:
         starts = [keeper.keep(partial(broker, tmp_path / name)) for name in "ab"]
@@ -147,6 +148,7 @@ async def test_the_error_without_rabbitmq_names_the_package_to_install(tmp_path:
             pass
 
 
+@pytest.mark.long
 async def test_a_node_keeps_its_data_below_a_directory_with_a_blank(tmp_path: Path) -> None:
     async with broker(tmp_path / "a b") as first:
         await publish(first.amqp_url, b"one")

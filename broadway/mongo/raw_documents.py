@@ -76,7 +76,7 @@ def _database(client: Client, name: str) -> AsyncDatabase[Document]:
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class RawDocuments:
     """The two databases of a deployment. Every read sees all writes that were acknowledged before it."""
 
     _databases: Mapping[str, AsyncDatabase[Document]]

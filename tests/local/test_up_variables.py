@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from broadway.local.ports import kept_ports
-from broadway.local.site import VARIABLE, adopt, keep
+from broadway.local.up_variables import VARIABLE, adopt, keep
 
 SITE = {"BROADWAY_SERVER": "http://127.0.0.1:1", "BROADWAY_OPERATOR_TOKEN": "it's", "DOCKER_HOST": "unix:///x"}
 NAMES = ("broker", "store")
