@@ -4,6 +4,7 @@ import re
 from typing import Any
 from urllib.parse import quote
 
+import pytest
 from graded import World
 from harness import token_of
 from hostile_texts import OBEYED, HostileCourse
@@ -50,7 +51,8 @@ def addresses(parts: dict[str, list[str]]) -> list[tuple[str, str, frozenset[Kin
     return found
 
 
-async def test_hostile_texts_stay_text_on_every_page(world: World, walker: Walker) -> None:
+@pytest.mark.parametrize("theme", ["dark", pytest.param("light", marks=pytest.mark.long)])
+async def test_hostile_texts_stay_text_on_every_page(world: World, walker: Walker, theme: str) -> None:
     course = HostileCourse(world)
     await course.fill()
     parts = {"course": [world.course], "assignment": ["mp1", "mp2"], "token": ["bwl_" + "x" * 43], "rest": ["nothing"]}
@@ -61,7 +63,7 @@ async def test_hostile_texts_stay_text_on_every_page(world: World, walker: Walke
         (Kind.STUDENT, world.tokens[course.ada]),
         (Kind.OPERATOR, "operator-token"),
     ):
-        windows[kind] = await walker.window(width=NARROW, height=740)
+        windows[kind] = await walker.window(width=NARROW, height=740, theme=theme)
         windows[kind].on("dialog", lambda dialog: walker.problems.append(f"dialog: {dialog.message}"))
         await walker.sign_in(windows[kind], token)
     seen: set[str] = set()
