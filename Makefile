@@ -4,8 +4,8 @@
 
 # Tests of single modules, of the API's parts, of requests to v1 and v2, and one journey through the system.
 QUICK = tests/architecture tests/cli tests/dispatcher tests/domain tests/grader/grading tests/grader/sandbox \
-	tests/grader/worker $(addprefix tests/ingest/,commands gateway http live reads unpacking test_http.py test_v2.py) \
-	tests/lifecycle tests/messages tests/mongo tests/runtime tests/settings tests/cluster/test_journey.py
+	tests/grader/worker $(addprefix tests/ingest/,commands gateway live reads test_http.py test_v2.py) \
+	tests/lifecycle tests/messages tests/mongo tests/runtime tests/cluster/test_journey.py
 
 # Tests of faults and with real engines, and all others that have long cases.
 FAULTY = $(addprefix tests/,browser compose faults grader hostile hosts)
