@@ -113,7 +113,7 @@ async def test_no_request_of_an_operator_breaks_v2(api: Client, tmp_path: Path) 
         f"--max-examples={EXAMPLES_V2}",
     )
 
-    failures = await generated(path, address(api), "operator-token", *options)
+    failures = await generated(path, address(api), "operator-token", *options, phases=SHORT)
 
     assert not failures, failures
     operator = {"Authorization": "Bearer operator-token"}

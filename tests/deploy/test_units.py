@@ -87,6 +87,7 @@ async def test_the_units_grade_a_job(host: Host, docker_host: str, busybox_image
     assert await host.running.terminate("broadway-grader@host7") == 0
 
 
+@pytest.mark.long
 async def test_the_whole_control_plane_is_one_unit_too(host: Host) -> None:
     port = str(free_port())
     unit = await host.start("broadway@api", BROADWAY_BIND_PORT=port)

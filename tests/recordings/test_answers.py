@@ -44,11 +44,12 @@ DIFFERENCES: list[tuple[tuple[str, ...], str]] = [
 
 
 def asked() -> list[Any]:
-    """Return the recordings about which all is asked: the latest, and every second one before it; others are long."""
-    newest_first = list(enumerate(reversed(directories())))
+    """Return the recordings about which all is asked: the first and the latest; others are long."""
+    first, *between, latest = directories()
     return [
-        pytest.param(directory, id=directory.name, marks=[pytest.mark.long] if number % 2 else [])
-        for number, directory in reversed(newest_first)
+        pytest.param(first, id=first.name),
+        *(pytest.param(each, id=each.name, marks=pytest.mark.long) for each in between),
+        pytest.param(latest, id=latest.name),
     ]
 
 
