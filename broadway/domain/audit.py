@@ -42,6 +42,34 @@ class AuditRecord:
     request: str = ""
 
 
+def record_of_service(
+    identity: str,
+    at: datetime,
+    *,
+    name: str,
+    operation: str,
+    about: str,
+    course: str | None,
+    after: Any,
+    given: Any = None,
+) -> AuditRecord:
+    """Return the record of an action that a service has taken by itself on the object ``about``."""
+    return AuditRecord(
+        id=identity,
+        at=at,
+        kind="service",
+        name=name,
+        address="",
+        operation=operation,
+        object=about,
+        course=course,
+        status=200,
+        given=described(given),
+        before=None,
+        after=described(after),
+    )
+
+
 def described(state: Any) -> str | None:
     """Return a state as JSON text, masked and cut; None for no state."""
     if state is None:

@@ -7,7 +7,7 @@ from bson.errors import BSONError
 from pymongo.errors import DocumentTooLarge
 
 from broadway.domain.assignment import AssignmentConfig
-from broadway.mongo.collection import Collection, Document, Documents
+from broadway.mongo.collection import Collection, Document, Documents, below
 from broadway.ports import UnstorableError
 
 MAX_DOCUMENT = 16 * 1024 * 1024 - 16 * 1024  # bytes; MongoDB's limit, less the overhead of an update
@@ -45,12 +45,12 @@ class Assignments:
 
     async def names(self, course: str) -> list[str]:
         """Return the names of a course's assignments, sorted."""
-        found = await self._configs.find(_of_course(course), {"_id": 1})
+        found = await self._configs.find(below(course), {"_id": 1})
         return sorted(str(document["_id"]).removeprefix(f"{course}/") for document in found)
 
     async def count(self, course: str) -> int:
         """Return the number of a course's assignments."""
-        return await self._configs.count_documents(_of_course(course))
+        return await self._configs.count_documents(below(course))
 
     async def put(self, course: str, assignment: str, config: Document) -> None:
         """Store a config; it replaces an earlier config completely.
@@ -60,7 +60,3 @@ class Assignments:
         """
         check_storable(config)
         await self._configs.replace_one({"_id": f"{course}/{assignment}"}, config, upsert=True)
-
-
-def _of_course(course: str) -> Document:
-    return {"_id": {"$gte": f"{course}/", "$lt": f"{course}0"}}  # "0" comes after "/"

@@ -135,6 +135,11 @@ class Documents:
         return await translated(self._collection.create_index(keys, name=name))
 
 
+def below(name: str) -> Document:
+    """Return the query for documents whose ids begin with a name and a slash."""
+    return {"_id": {"$gte": f"{name}/", "$lt": f"{name}0"}}  # "0" comes after "/"
+
+
 def object_id(text: str) -> ObjectId | None:
     """Parse an id; return None for an invalid text, which no document can have as its id."""
     return ObjectId(text) if ObjectId.is_valid(text) and text == text.lower() else None

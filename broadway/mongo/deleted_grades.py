@@ -13,8 +13,9 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway.domain.deletion import Deletion
 from broadway.domain.grade_book import ChunkRef, chunks_of
+from broadway.domain.parts import in_parts
 from broadway.domain.submission import STUDENT
-from broadway.mongo.collection import IDS, Document, Documents
+from broadway.mongo.collection import IDS, Document, Documents, below
 from broadway.mongo.deletions import StudentDeletions
 from broadway.mongo.grade_books import GradeBooks
 from broadway.runtime.crashpoints import Point, reach
@@ -77,8 +78,8 @@ class DeletedGrades:
             return
         used = {each[0] for book in await self._of("grade_book").find({}, {"chunks": 1}) for each in book["chunks"]}
         unused = [each for each in noted if each not in used]
-        for start in range(0, len(unused), IDS):
-            await self._of("grade_entries").delete_many({"_id": {"$in": unused[start : start + IDS]}})
+        for some in in_parts(unused, IDS):
+            await self._of("grade_entries").delete_many({"_id": {"$in": list(some)}})
 
     async def _replace(self, who: Deletion, version: Document, changed: Sequence[ChunkRef]) -> bool:
         """Give a version chunks without the student, and a pointer to it the number of its entries."""
@@ -120,9 +121,8 @@ class DeletedGrades:
         return list(dict.fromkeys(found))
 
     async def _versions(self, course: str) -> list[Document]:
-        query = {"_id": {"$gte": f"{course}/", "$lt": f"{course}0"}}
         fields = {"chunks": 1, "assignment": 1, "number": 1}
-        return await self._of("grade_book").find(query, fields, sort=[("_id", 1)])
+        return await self._of("grade_book").find(below(course), fields, sort=[("_id", 1)])
 
     async def _redact_extensions(self, who: Deletion) -> None:
         """Replace the name in extensions, whose numbers follow one another, so that none may be missing."""
@@ -150,10 +150,9 @@ class DeletedGrades:
 def _own(who: Deletion) -> list[tuple[str, str, Document]]:
     """Return kinds, collections and queries of the documents that are the student's alone."""
     mine: Document = {"student": {"$in": list(who.names)}}
-    below: Document = {"_id": {"$gte": f"{who.course}/", "$lt": f"{who.course}0"}}
     of_course: Document = {"course": who.course, **mine}
     return [
-        ("adjustments", "grade_adjustment", {**below, **mine}),
+        ("adjustments", "grade_adjustment", {**below(who.course), **mine}),
         ("late_days", "late_day_claim", of_course),
         ("choices", "chosen_submission", of_course),
         ("extensions", "extension", _extensions(who)),

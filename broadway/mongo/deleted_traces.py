@@ -12,12 +12,11 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway.domain.deletion import Deletion
 from broadway.domain.webhook import quota_key
-from broadway.mongo.collection import IDS, Document, Documents
+from broadway.mongo.collection import IDS, Document, Documents, below
 from broadway.runtime.crashpoints import Point, reach
 
 _TEXTS = ("name", "object", "given", "before", "after")
 _PAGE = 200
-_TRIES = 5
 _REVISION = 8  # bytes
 
 
@@ -83,7 +82,7 @@ class DeletedTraces:
         ]
 
     async def _rosters(self, course: str, names: Sequence[str]) -> list[Document]:
-        found = await self._of("roster").find({"_id": {"$gte": f"{course}/", "$lt": f"{course}0"}})
+        found = await self._of("roster").find(below(course))
         some = set(names)
         return [each for each in found if any(some & {entry["student"], *_people(entry)} for entry in each["students"])]
 

@@ -15,14 +15,15 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway.domain.deletion import ERASED, Deletion, positions
 from broadway.domain.files import PART
-from broadway.domain.job import JobState, Phase
+from broadway.domain.job import Phase
+from broadway.domain.parts import in_parts
 from broadway.domain.run import RunState
-from broadway.domain.settlement import key_of
+from broadway.domain.settlement import key_of, keys_of
 from broadway.domain.submission import STUDENT
 from broadway.mongo.blobs import UNUSED_FOR
-from broadway.mongo.collection import IDS, Document, Documents, object_id, object_ids
-from broadway.mongo.job_documents import TYPE
-from broadway.mongo.removals import Removals
+from broadway.mongo.collection import IDS, Document, Documents, below, object_id, object_ids
+from broadway.mongo.job_documents import OPEN, TYPE
+from broadway.mongo.removals import LOG, Removals
 from broadway.mongo.students import Reference
 from broadway.runtime.crashpoints import Point, reach
 
@@ -30,8 +31,6 @@ _ENV = "students_env"
 _RUN = dict.fromkeys(
     ("state", "round", "order", "regrade", *(f"{_ENV}.{name}" for name in ("token", "chunks", "students", STUDENT))), 1
 )
-_OPEN = [state.value for state in JobState if state is not JobState.FINISHED]
-_LOG = dict.fromkeys(("stdout", "stderr", "streams"), "")
 _AHEAD = timedelta(days=1)  # clocks differ
 
 
@@ -69,8 +68,8 @@ class DeletedWorks:
 
     async def names(self, course: str) -> list[str]:
         """Return the names of a course's assignments."""
-        query = {"_id": {"$gte": f"{course}/", "$lt": f"{course}0"}}  # "0" comes after "/"
-        return sorted(str(each["_id"]).partition("/")[2] for each in await self.assignments.find(query, {"_id": 1}))
+        found = await self.assignments.find(below(course), {"_id": 1})
+        return sorted(str(each["_id"]).partition("/")[2] for each in found)
 
     async def runs(self, who: Deletion) -> list[Found]:
         """Return the runs in which a student is."""
@@ -96,7 +95,7 @@ class DeletedWorks:
         fields = {"grading_run_id": 1, "handed_in.student": 1}
         jobs = object_ids(sorted({str(key).partition(":")[0] for key in keys}))
         documents = await self.removals.jobs.find_by_ids(jobs, fields)
-        is_open = {"course": who.course, "state": {"$in": _OPEN}}
+        is_open = {"course": who.course, "state": {"$in": OPEN}}
         for each in await self.removals.jobs.find(is_open, fields):
             if (each.get("handed_in") or {}).get("student") in who.names:
                 documents.append(each)
@@ -130,7 +129,7 @@ class DeletedWorks:
         of_students = [each for each in documents if each["type"] == TYPE[Phase.STUDENTS]]
         for each in of_students:
             if str(each["_id"]) in known or each.get("index", 0) in found.places:
-                found.jobs[str(each["_id"])] = each.get("state") in _OPEN
+                found.jobs[str(each["_id"])] = each.get("state") in OPEN
         if found.is_own and not found.places:
             found.is_own = len(found.jobs) == len(of_students)
 
@@ -170,20 +169,20 @@ class DeletedWorks:
         for each in found:
             by_assignment.setdefault(each["assignment"], []).append(each["_id"])
         for assignment, works in by_assignment.items():
-            for start in range(0, len(works), IDS):
-                await self.removals.remove_submissions(who.course, assignment, works[start : start + IDS], now)
+            for part in in_parts(works, IDS):
+                await self.removals.remove_submissions(who.course, assignment, part, now)
 
     async def remove_runs(self, who: Deletion, runs: Sequence[Found], now: datetime) -> None:
         """Remove the student's own runs, which have ended, and clear the student's places in all others."""
         while await self.removals.go_on():
             pass
         jobs = [job for each in runs for job in each.jobs]
-        for start in range(0, len(jobs), IDS):
-            some = {"job": {"$in": jobs[start : start + IDS]}}
+        for part in in_parts(jobs, IDS):
+            some = {"job": {"$in": list(part)}}
             await self._sweep_soon(await self.removals.artifacts.find(some, {"files.sha256": 1, "files.size": 1}))
         rounds = {each.run: each.round for each in runs if each.is_own and each.is_stored}
-        for start in range(0, len(rounds), IDS):
-            old = await self.removals.runs_of(dict(list(rounds.items())[start : start + IDS]))
+        for some_rounds in in_parts(list(rounds.items()), IDS):
+            old = await self.removals.runs_of(dict(some_rounds))
             await self.removals.remove_runs(who.course, old, now)
         for each in runs:
             if each.run not in rounds:
@@ -191,7 +190,7 @@ class DeletedWorks:
 
     async def _clear(self, who: Deletion, found: Found) -> None:
         """Clear the student's places in a run: the jobs with all that belongs to them, and the entries at last."""
-        fields = {"generation": 1, "execution_id": 1, "attempts": 1, "stages": 1}
+        fields = {"generation": 1, "attempts": 1, "stages": 1}
         for job in await self.removals.jobs.find_by_ids(object_ids(found.jobs), fields):
             await self._clear_job(who, job)
         await reach(Point.DELETION_JOBS_CLEARED)
@@ -222,20 +221,20 @@ class DeletedWorks:
             "stages": [{**stage, "env": env} for stage in job.get("stages") or ()],
         }
         await self.removals.jobs.update_one({"_id": job["_id"]}, {"$set": cleared})
-        keys = [key_of(identity, each) for each in range(1, job.get("generation", 1) + 1)]
+        keys = keys_of(identity, job.get("generation", 1))
         for outcome in await self.removals.outcomes.find_by_ids(keys, {"attempts": 1}):
             fields = {"results": None, "reason": ERASED, "attempts": _without_marks(outcome)}
-            await self.removals.outcomes.update_one({"_id": outcome["_id"]}, {"$set": fields, "$unset": _LOG})
+            await self.removals.outcomes.update_one({"_id": outcome["_id"]}, {"$set": fields, "$unset": LOG})
         await self.removals.logs.delete_many({"grading_job_id": identity})
-        for start in range(0, len(executions), IDS):
-            await self.removals.reports.remove_of(executions[start : start + IDS])
+        for some in in_parts(executions, IDS):
+            await self.removals.reports.remove_of(some)
         await self.removals.artifacts.delete_many({"job": identity})
 
     async def _executions(self, jobs: Sequence[str]) -> list[str]:
         documents = await self.removals.jobs.find_by_ids(
             object_ids(jobs), {"generation": 1, "execution_id": 1, "attempts.execution_id": 1}
         )
-        keys = [key_of(str(each["_id"]), n) for each in documents for n in range(1, each.get("generation", 1) + 1)]
+        keys = [key for each in documents for key in keys_of(str(each["_id"]), each.get("generation", 1))]
         known = [*documents, *await self.removals.outcomes.find_by_ids(keys, {"execution_id": 1, "attempts": 1})]
         attempts = {one["execution_id"] for each in known for one in each.get("attempts") or ()}
         return sorted(attempts | {each["execution_id"] for each in known if each.get("execution_id")})
@@ -249,13 +248,12 @@ class DeletedWorks:
             for number in range(max(1, -(-size // PART)))
         ]
         soon = {"$min": {"sweep_at": datetime.now(UTC) + UNUSED_FOR}}
-        for start in range(0, len(ids), IDS):
-            await self.blobs.update_many({"_id": {"$in": ids[start : start + IDS]}}, soon)
+        for some in in_parts(ids, IDS):
+            await self.blobs.update_many({"_id": {"$in": list(some)}}, soon)
 
 
 async def _count(documents: Documents, name: str, values: Sequence[str]) -> int:
-    parts = [list(values[start : start + IDS]) for start in range(0, len(values), IDS)]
-    return sum([len(await documents.find({name: {"$in": part}}, {"_id": 1})) for part in parts])
+    return sum([len(await documents.find({name: {"$in": list(part)}}, {"_id": 1})) for part in in_parts(values, IDS)])
 
 
 def _without_marks(document: Document) -> list[Document]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from broadway.domain.grade_book import AdjustmentKind, StoredAdjustment
-from broadway.mongo.collection import Collection, Document, Documents, insert_each
+from broadway.mongo.collection import Collection, Document, Documents, below, insert_each
 
 _WITHDRAWN = "/withdrawn"
 
@@ -18,8 +18,8 @@ class GradeAdjustments:
 
     async def of_assignment(self, course: str, assignment: str) -> list[StoredAdjustment]:
         """Return all adjustments, withdrawn ones too, in the order in which they were made."""
-        query = {"_id": {"$gte": f"{course}/{assignment}/", "$lt": f"{course}/{assignment}0"}}  # "0" comes after "/"
-        found = {str(each["_id"]): each for each in await self._adjustments.find(query)}
+        stored = await self._adjustments.find(below(f"{course}/{assignment}"))
+        found = {str(each["_id"]): each for each in stored}
         made = [
             _adjustment(identity, each, found.get(f"{identity}{_WITHDRAWN}"))
             for identity, each in found.items()

@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
 
 from broadway.domain.grade_book import (
     BookEntry,
@@ -19,7 +18,7 @@ from broadway.domain.grade_book import (
     entries_of,
 )
 from broadway.domain.parts import in_parts
-from broadway.mongo.collection import Collection, Document, Documents, insert_each
+from broadway.mongo.collection import Collection, Document, Documents, below, insert_each
 from broadway.ports import MissingContentError
 
 _DIGITS = 9  # of a version in an id, so that ids are in the order of versions
@@ -50,12 +49,12 @@ class GradeBooks:
     async def of_request(self, course: str, assignment: str, key: str) -> Version | None:
         """Return the version whose request begins with a digest of its key, or None."""
         begun = {"$gte": f"{key}:", "$lt": f"{key};"}  # ";" comes after ":"
-        found = await self._versions.find_one(_versions_of(course, assignment) | {"request": begun})
+        found = await self._versions.find_one(below(f"{course}/{assignment}") | {"request": begun})
         return _version(found) if found else None
 
     async def latest(self, course: str, assignment: str, *, before: int | None, limit: int) -> list[Version]:
         """Return versions, latest first; only those before ``before`` if it is given."""
-        query = _versions_of(course, assignment)
+        query = below(f"{course}/{assignment}")
         if before is not None:
             query["_id"]["$lt"] = _id(course, assignment, before)
         return [_version(each) for each in await self._versions.find(query, sort=[("_id", -1)], limit=limit)]
@@ -105,11 +104,6 @@ class GradeBooks:
         await self._published.update_one({"_id": identity}, {"$max": {"announced": published.version}})
         query = {"_id": identity, "version": published.version}
         await self._published.update_one(query, {"$set": {"announce_at": None}})
-
-
-def _versions_of(course: str, assignment: str) -> dict[str, Any]:
-    """Return the query for the versions of a book."""
-    return {"_id": {"$gte": f"{course}/{assignment}/", "$lt": f"{course}/{assignment}0"}}  # "0" comes after "/"
 
 
 def _id(course: str, assignment: str, number: int) -> str:

@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 
 from broadway.domain.handed_in import HandedIn
-from broadway.domain.job import JobState
 from broadway.domain.results_of_work import ALL, Among, Receipt, Result
 from broadway.mongo.collection import Collection, Document, Documents
-from broadway.mongo.job_documents import handed_in_of
+from broadway.mongo.job_documents import OPEN, handed_in_of
 from broadway.mongo.work_results import GRADED, WorkResults, queries
 
 _RECEIPT = {"student": 1, "at": 1}
-_OPEN = [state.value for state in JobState if state is not JobState.FINISHED]
 
 
 class GradedWorks:
@@ -47,6 +45,6 @@ class GradedWorks:
         """Return the works of an assignment's jobs that have not ended."""
         own = {"assignment": {"$eq": assignment}, "handed_in": {"$ne": None}}
         found: list[Document] = []
-        for state in _OPEN:
+        for state in OPEN:
             found += await self._jobs.find_of({"course": course, "state": state}, own, {"handed_in": 1})
         return [handed_in for each in found if (handed_in := handed_in_of(each.get("handed_in")))]

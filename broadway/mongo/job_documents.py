@@ -20,6 +20,7 @@ TYPE = {
     Phase.POST_PROCESSING: "post processing job",
 }
 BEFORE_START = (JobState.QUEUED.value, JobState.DISPATCHED.value)  # earlier versions store DISPATCHED
+OPEN = [state.value for state in JobState if state is not JobState.FINISHED]
 PHASE = {text: phase for phase, text in TYPE.items()}
 
 # Fields of a Job that are stored under another name.

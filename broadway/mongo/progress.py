@@ -4,10 +4,10 @@ from collections.abc import Collection as Container
 from collections.abc import Sequence
 from dataclasses import replace
 
-from broadway.domain.job import JobState, Outcome
+from broadway.domain.job import Outcome
 from broadway.domain.progress import JobProgress
 from broadway.mongo.collection import Collection, Document, Documents, object_ids
-from broadway.mongo.job_documents import PHASE, TYPE, outcome_of, state_of
+from broadway.mongo.job_documents import OPEN, PHASE, TYPE, outcome_of, state_of
 from broadway.mongo.outcomes import Outcomes
 
 _FIELDS = (
@@ -16,7 +16,6 @@ _FIELDS = (
 )
 _PROJECTION = dict.fromkeys(_FIELDS, 1)
 _OF_OPEN = dict.fromkeys(("state", "started_at"), 1)  # the fields of an open job that change within a round
-_OPEN = [state.value for state in JobState if state is not JobState.FINISHED]
 MOST_BY_ID = 200  # jobs read one by one; if more have ended since, all jobs of the run are read
 
 
@@ -43,7 +42,7 @@ class Progress:
             lasting: The ids of those that cannot have changed, which are not read.
         """
         # Equal to a bare value: for ``$eq`` the embedded store does not use both fields of the index.
-        stored = await self._jobs.find({"grading_run_id": run_id, "state": {"$in": _OPEN}}, _OF_OPEN)
+        stored = await self._jobs.find({"grading_run_id": run_id, "state": {"$in": OPEN}}, _OF_OPEN)
         known = {job.id: job for job in earlier}
         opened = {str(each["_id"]): each for each in stored}
         still = [each for identity, each in opened.items() if identity in known and identity not in lasting]

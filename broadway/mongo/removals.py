@@ -33,7 +33,7 @@ _FIRST_SPAN, _LEAST_SPAN = timedelta(hours=4), timedelta(seconds=2)
 _OLDEST = datetime(2010, 1, 1, tzinfo=UTC)  # no run is older
 _RUN = {"state": 1, "round": 1, "order": 1, "finished_at": 1, "trigger": 1, f"students_env.{VARIABLE}": 1}
 _ENDED = [state.value for state in RunState if state.is_terminal]
-_LOG = dict.fromkeys(("stdout", "stderr", "streams"), "")
+LOG = dict.fromkeys(("stdout", "stderr", "streams"), "")  # the fields of a log that is stored with an outcome
 _TO_DO = dict.fromkeys(("is_open", "keys", "executions", "chunks"), "")
 
 
@@ -200,7 +200,7 @@ class Removals:
         removed = 0
         for some in in_parts(keys, IDS):
             query = {"_id": {"$in": list(some)}, "stdout": {"$exists": True}}
-            change: Document = {"$unset": _LOG, "$set": {"log_removed_at": now}}
+            change: Document = {"$unset": LOG, "$set": {"log_removed_at": now}}
             removed += (await self.outcomes.update_many(query, change)).modified_count
         ids = [job.id for job in jobs]
         apart = await self.logs.find({"grading_job_id": {"$in": ids}}, {"grading_job_id": 1})

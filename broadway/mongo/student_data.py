@@ -16,18 +16,17 @@ from pydantic import TypeAdapter
 from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway.domain.grade_book import BookEntry
-from broadway.domain.job import JobState
 from broadway.domain.parts import in_parts
 from broadway.domain.settlement import keys_of
 from broadway.domain.student_data import Record, is_below, mentions, own_part
-from broadway.mongo.collection import IDS, Document, Documents, object_id, object_ids
+from broadway.mongo.collection import IDS, Document, Documents, below, object_id, object_ids
 from broadway.mongo.grade_books import GradeBooks
+from broadway.mongo.job_documents import OPEN
 from broadway.mongo.reports import plain_report
 
 _HIDDEN = {"digest": 0, "roles": 0}  # the roles of a session name other courses
 _STATES = ("given", "before", "after")
 _PAGE = 200
-_OPEN = [state.value for state in JobState if state is not JobState.FINISHED]
 _ENTRY = TypeAdapter(BookEntry)
 
 
@@ -95,7 +94,7 @@ class StudentData:
 
     async def _open_jobs(self, course: str, assignment: str, names: Sequence[str]) -> set[str]:
         """Return the jobs of an assignment that wait or run for a student or a group."""
-        query = {"course": course, "state": {"$in": _OPEN}}
+        query = {"course": course, "state": {"$in": OPEN}}
         found = await Documents(self.main["grading_job"]).find(query, {"assignment": 1, "handed_in": 1})
         own = [each for each in found if each.get("assignment") == assignment]
         return {str(each["_id"]) for each in own if (each.get("handed_in") or {}).get("student") in names}
@@ -137,8 +136,8 @@ class StudentData:
         for each in await Documents(self.main["extension"]).find({"course": course, "assignment": assignment}):
             if each["order"].get("name") in names:
                 yield _record("extensions", each)
-        below = {"_id": {"$gte": f"{course}/{assignment}/", "$lt": f"{course}/{assignment}0"}, "student": student}
-        for each in await Documents(self.main["grade_adjustment"]).find(below):
+        own = {**below(f"{course}/{assignment}"), "student": student}
+        for each in await Documents(self.main["grade_adjustment"]).find(own):
             yield _record("adjustments", each)
         before: int | None = None
         while versions := await self.books.latest(course, assignment, before=before, limit=_PAGE):

@@ -11,7 +11,7 @@ from secrets import token_hex
 import httpx2
 import structlog
 
-from broadway.domain.audit import AuditRecord, described
+from broadway.domain.audit import AuditRecord, record_of_service
 from broadway.domain.callback import CallbackEvent
 from broadway.domain.callback_delivery import HEALTHY, Answer, Delivery, Endpoint
 from broadway.notifier.attempts import Attempts
@@ -140,17 +140,12 @@ class Turns:
 def _record(endpoint: Endpoint, now: datetime) -> AuditRecord:
     """Return the record of an endpoint that was disabled, the same if it is made again."""
     identity = hashlib.sha256(f"{endpoint.id}/{endpoint.failing_since}/{endpoint.disabled}".encode()).hexdigest()[:24]
-    return AuditRecord(
-        id=identity,
-        at=now,
-        kind="service",
+    return record_of_service(
+        identity,
+        now,
         name="notifier",
-        address="",
         operation="callbacks_disabled",
-        object=f"/api/v2/courses/{endpoint.course}/callbacks/{endpoint.name}",
+        about=f"/api/v2/courses/{endpoint.course}/callbacks/{endpoint.name}",
         course=endpoint.course,
-        status=200,
-        given=None,
-        before=None,
-        after=described({"disabled": endpoint.disabled}),
+        after={"disabled": endpoint.disabled},
     )

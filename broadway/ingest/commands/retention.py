@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from broadway.domain.audit import AuditRecord, described
+from broadway.domain.audit import AuditRecord, record_of_service
 from broadway.domain.retention import CourseRules, Pass, Policy, State
 from broadway.ingest.commands.audit import AuditLog
 from broadway.ingest.commands.retention_pass import CoursePass, Old
@@ -192,17 +192,13 @@ class RetentionSteps:
 
 def _record(course: str, ended: Pass, policy: Policy) -> AuditRecord:
     after: Mapping[str, Any] = {"removed": dict(ended.counts), "kept": dict(ended.kept), "ordered_by": ended.by}
-    return AuditRecord(
-        id=ended.id,
-        at=ended.ended_at or ended.ordered_at,
-        kind="service",
+    return record_of_service(
+        ended.id,
+        ended.ended_at or ended.ordered_at,
         name="retention",
-        address="",
         operation="retention.pass",
-        object=f"/api/v2/courses/{course}/retention" if course else "/api/v2/retention",
+        about=f"/api/v2/courses/{course}/retention" if course else "/api/v2/retention",
         course=course or None,
-        status=200,
-        given=described({"rules": asdict(policy)}),
-        before=None,
-        after=described(after),
+        given={"rules": asdict(policy)},
+        after=after,
     )

@@ -6,14 +6,14 @@ Each step begins with a count, and is safe to repeat. A deletion ends once nothi
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from secrets import token_hex
 from typing import Protocol
 
 import structlog
 
-from broadway.domain.audit import AuditRecord, described
+from broadway.domain.audit import AuditRecord, record_of_service
 from broadway.domain.deletion import (
     ERASED,
     Deletion,
@@ -228,18 +228,12 @@ class DeletionSteps:
 
 
 def _record(deletion: Deletion, ended_at: datetime) -> AuditRecord:
-    about = asdict(replace(deletion, names=(), repositories=(), ended_at=ended_at))
-    return AuditRecord(
-        id=token_hex(12),
-        at=ended_at,
-        kind="service",
+    return record_of_service(
+        token_hex(12),
+        ended_at,
         name="deletion",
-        address="",
         operation="students.deleted",
-        object=f"/api/v2/courses/{deletion.course}/students/{deletion.pseudonym}/deletion",
+        about=f"/api/v2/courses/{deletion.course}/students/{deletion.pseudonym}/deletion",
         course=deletion.course,
-        status=200,
-        given=None,
-        before=None,
-        after=described({"removed": about["counts"], "ordered_by": deletion.by, "reason": deletion.reason}),
+        after={"removed": deletion.counts, "ordered_by": deletion.by, "reason": deletion.reason},
     )
