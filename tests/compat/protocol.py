@@ -252,8 +252,11 @@ class Poller:
         return await self.server.http.get(f"/api/v1/grading_job/{self.name}", headers=bearer(CLUSTER_TOKEN))
 
     async def take(self) -> dict[str, Any]:
-        """Poll for a job, which must exist."""
-        job: dict[str, Any] = data(await self.poll())
+        """Poll for a job, which must exist; the broker may be unavailable for a moment."""
+        async with asyncio.timeout(PATIENCE):
+            while (answer := await self.poll()).status_code == 498:
+                pass
+        job: dict[str, Any] = data(answer)
         self.held.append(job["grading_job_id"])
         return job
 

@@ -24,7 +24,7 @@ from broadway.ingest.gateway.results import Results
 from broadway.lifecycle.recording import Recorder
 from broadway.messages.events import JobDispatched, JobStarted, ids_of
 from broadway.messages.topology import JOBS, event_key, ready_key, ready_queue
-from broadway.ports import StoreError
+from broadway.ports import PublishError, StoreError
 
 log = structlog.get_logger(__name__)
 
@@ -61,20 +61,33 @@ class Handouts:
     results: Results
     changes: JobChanges
     policy: RetryPolicy
+    broker_pause: float = 0.2  # seconds before the next try while the broker is unavailable
 
     async def poll(self, grader: Grader, *, wait: float, patience: float) -> Handout | None:
         """Take a job, or return None if there is no job in time.
 
-        The time is ``wait`` seconds, but at least ``patience`` while any job of the pool waits for a grader.
+        The time is ``wait`` seconds, but at least ``patience`` while any job of the pool waits for a grader. A
+        connection that the broker closes meanwhile is opened again.
+
+        Raises:
+            PublishError: The broker was still unavailable when the time was over.
         """
         await self.graders.seen(grader, datetime.now(UTC))
         if not grader.is_wanted:
             return None
         within = max(wait, patience) if await self.jobs.are_any_waiting(grader.pool) else wait
-        if within <= 0:
-            return None
-        async with self.open(grader, tag=f"http-grader@{grader.id}") as jobs:
-            return await self.take(grader, jobs, within=within)
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + within
+        while (remaining := deadline - clock()) > 0:
+            try:
+                async with self.open(grader, tag=f"http-grader@{grader.id}") as jobs:
+                    return await self.take(grader, jobs, within=remaining)
+            except PublishError as error:
+                if clock() + self.broker_pause >= deadline:
+                    raise
+                log.info("poll continues after a failure of the broker", grader=grader.id, reason=str(error))
+                await asyncio.sleep(self.broker_pause)
+        return None
 
     def open(self, grader: Grader, *, tag: str) -> AbstractAsyncContextManager[MessageTake]:
         """Open the queue of a grader's pool for taking jobs; ``tag`` names the consumer at the broker.
