@@ -6,6 +6,7 @@ with broker and store in containers if ``CONTAINERS`` is set.
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -88,11 +89,20 @@ async def in_containers() -> AsyncIterator[dict[str, str]]:
             yield {AMQP: amqp_url, MANAGEMENT: administration, MONGODB: store}
 
 
+def crashes(log: Path) -> list[str]:
+    """Return a broker's last lines about crashes; it also logs the errors of clients, which tests provoke."""
+    own = re.compile(r"\[error\] <[\d.]+> (?!Channel error|operation |missed heartbeats)")
+    return [line for line in log.read_text(errors="replace").splitlines() if own.search(line)][-100:]
+
+
 async def run(directory: Path, *command: str) -> int:
-    """Run a command with the servers in its environment, and return its exit code."""
+    """Run a command with the servers in its environment, and return its exit code; after a failure, print crashes."""
     async with in_containers() if os.environ.get("CONTAINERS") else local(directory) as variables:
         process = await asyncio.create_subprocess_exec(*command, env={**os.environ, **variables})
-        return await process.wait()
+        code = await process.wait()
+    if code and (log := directory / "broker" / "broker.log").exists():
+        print("--- errors of the broker", *crashes(log), sep="\n")
+    return code
 
 
 if __name__ == "__main__":
