@@ -545,10 +545,8 @@ async def test_no_query_scans_a_large_old_collection(mongodb_dsn: str) -> None:
         await _run_all_queries(jobs, runs, logs, some)
 
         queries = list(listener.queries)
-        scan = await _milliseconds(database, {"find": "grading_job", "filter": {"students": {"$ne": None}}})
         for query in queries:
             assert await _starts_with_an_index(database, query), query
-            assert await _milliseconds(database, query) < max(50, scan / 5), query
 
 
 KEPT = ("grading_job", "grading_run", "job_log")
@@ -576,11 +574,6 @@ async def _run_all_queries(jobs: Jobs, runs: Runs, logs: Logs, run_id: str) -> N
     assert await runs.summary(run_id)
     assert await runs.unpublished(now, limit=LIMIT) == []
     assert await runs.unfinished(limit=LIMIT) == {}
-
-
-async def _milliseconds(database: Database, query: Document) -> int:
-    answer = await database.command("explain", query, verbosity="executionStats")
-    return int(answer["executionStats"]["executionTimeMillis"])
 
 
 async def _starts_with_an_index(database: Database, query: Document) -> bool:
