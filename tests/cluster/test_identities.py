@@ -107,7 +107,8 @@ async def test_a_grader_goes_on_after_its_secret_was_forgotten(cluster: Cluster,
     first = await cluster.opened.store.graders.get("host1")
     assert first is not None
     await operate(cluster, "grader", "forget-secret", "host1")
-    assert await grades(cluster) == [("host1", "succeeded", 1)]
+    ((grader, outcome, _),) = await grades(cluster)  # a connection that ends meanwhile costs an execution
+    assert (grader, outcome) == ("host1", "succeeded")
 
     async def has_it_again() -> bool:
         again = await cluster.opened.store.graders.get("host1")
