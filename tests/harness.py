@@ -203,7 +203,8 @@ class Graders:
 
     def start(self, name: str, *, slots: int = 2, drain_timeout: float = 5, has_api: bool = True) -> FakeContainers:
         """Start a grader that connects to the broker."""
-        membership = Membership(heartbeat_interval=1, amqp_url=self.amqp_url, has_api=has_api, batches=True)
+        understood = {"batches": True, "cancelled_logs": True}
+        membership = Membership(heartbeat_interval=1, amqp_url=self.amqp_url, has_api=has_api, **understood)
         settings = self.settings(name, slots=slots, drain_timeout=drain_timeout)
         return self._launch(name, partial(grader.serve, settings, membership))
 

@@ -103,7 +103,12 @@ async def serve(settings: GraderSettings, membership: Membership, *, containers:
             self_check = SelfCheck(health, runner.try_out, limit=settings.pause_after, pause=settings.pause)
             order = membership.order or GraderOrder(grader_id=name, revision=0)
             availability = Availability(self_check, settings.slots, order)
-            reports = Reports(rabbit, bytes.fromhex(membership.proof_key), batches=membership.batches)
+            reports = Reports(
+                rabbit,
+                bytes.fromhex(membership.proof_key),
+                batches=membership.batches,
+                cancelled_logs=membership.cancelled_logs,
+            )
             logs = LogPublisher(name, rabbit, reports)
             async with contextlib.aclosing(reports), contextlib.aclosing(logs):
                 worker = Worker(runner, availability, reports, spool, files=files.get(name), logs=logs)

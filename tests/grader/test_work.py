@@ -276,6 +276,16 @@ async def test_the_output_of_a_cancelled_job_is_reported_and_changes_nothing_her
     assert again.outcome is Outcome.SUCCEEDED, "a job that comes again runs: another grader may have lost it"
 
 
+async def test_a_control_plane_that_does_not_know_the_outcomes_of_cancelled_jobs_gets_none(tmp_path: Path) -> None:
+    broker, containers = RecordingBroker(), FakeContainers()
+    subject = worker(containers, tmp_path, Spool(tmp_path / "spool", JobFinished), broker)
+    subject.reports.cancelled_logs = False
+
+    await cancelled(subject, containers, "hang")
+
+    assert (broker.events, list(subject.spool), subject.running) == ([], [], [])
+
+
 async def test_a_cancelled_job_is_no_sign_of_a_whole_grader(tmp_path: Path) -> None:
     broker, containers = RecordingBroker(), FakeContainers()
     subject = worker(containers, tmp_path, Spool(tmp_path / "spool", JobFinished), broker)

@@ -178,6 +178,7 @@ async def _keep_login(settings: GraderSettings, worker: Worker, rabbit: Rabbit) 
             rabbit.move(membership.amqp_url)
         worker.reports.proof_key = bytes.fromhex(membership.proof_key)
         worker.reports.batches = membership.batches
+        worker.reports.cancelled_logs = membership.cancelled_logs
         if membership.order:
             availability.obey(membership.order)
 

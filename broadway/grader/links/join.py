@@ -96,7 +96,8 @@ async def _join_if_possible(settings: GraderSettings, amqp_url: str) -> Membersh
     log.warning("not joined, but --amqp-url leads to the broker", api=settings.api_host, reason=reason)
     log.warning("jobs with files of submissions go to other graders: those come from the API", api=settings.api_host)
     # Graders are upgraded after the control plane, so that it understands what they send.
-    alone = {"heartbeat_interval": settings.heartbeat_interval, "has_api": False, "batches": True}
+    understood = {"batches": True, "cancelled_logs": True}
+    alone = {"heartbeat_interval": settings.heartbeat_interval, "has_api": False, **understood}
     return Membership.model_validate({**alone, **own})
 
 

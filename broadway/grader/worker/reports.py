@@ -34,11 +34,13 @@ class Reports:
         publisher: Sends events.
         proof_key: The key of the grader's proofs; empty if the API gave no key.
         batches: The control plane understands messages of several outcomes.
+        cancelled_logs: The control plane understands the outcomes of cancelled jobs.
     """
 
     publisher: Publisher
     proof_key: bytes = b""
     batches: bool = True
+    cancelled_logs: bool = True
     _waiting: list[_Waiting] = field(default_factory=list)
     _sending: asyncio.Task[None] | None = None
     _context: contextvars.Context = field(default_factory=contextvars.copy_context)  # no job's, for log lines

@@ -311,6 +311,8 @@ class Worker:
 
     async def _hand_in_log(self, execution: _Execution, graded: Graded) -> None:
         """Report the output of a cancelled job. The slot waits only a moment for a broker that is unavailable."""
+        if not self.reports.cancelled_logs:
+            return
         outcome = self._outcome(execution, graded)
         await self._spool(outcome)
         await reach(Point.WORK_SPOOLED)

@@ -91,6 +91,7 @@ async def join(request: Request, deps: Deps) -> Response:
         own_user=joined.own_user,
         own_secret=joined.own_secret,
         batches=True,
+        cancelled_logs=True,
         order=GraderOrder.of(grader_id, joined.order).model_dump(mode="json", exclude={"traceparent"}),
         deployment=joined.deployment,
         proof_key=joined.proof_key.hex(),

@@ -69,6 +69,9 @@ class JoinView(View):
     batches: bool = Field(
         default=False, description="true if the grader may report several outcomes in one message to the broker"
     )
+    cancelled_logs: bool = Field(
+        default=False, description="true if the grader may report the output of a cancelled job to the broker"
+    )
 
 
 class JoinRequest(Body):
