@@ -24,7 +24,7 @@ from tests.ingest.conftest import (  # noqa: F401 - fixtures
     store,
 )
 
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = "/usr/bin/chromium-headless-shell"
 PICTURES = "BROADWAY_PICTURES"  # the directory for the documents' pictures, when they are to be made
 
 
