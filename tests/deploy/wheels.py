@@ -1,11 +1,14 @@
 """Environments with Broadway's wheel and the libraries of an extra alone, made without a package registry."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from importlib.metadata import Distribution, distribution, distributions
+from importlib.util import cache_from_source
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -32,10 +35,23 @@ def environment(home: Path, wheel: Path, *extras: str) -> Path:
     pip = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python"), "--disable-pip-version-check"]
     subprocess.run([*pip, "install", "--quiet", "--no-index", "--no-deps", "--no-compile", str(wheel)], check=True)
     (site,) = home.glob("lib/python3*/site-packages")
+    _compile(site)
     (own,) = (each for each in distributions(path=[str(site)]) if canonicalize_name(each.name) == NAME)
     for library in _closure(own, extras):
         _link(library, site)
     return home / "bin"
+
+
+def _compile(site: Path) -> None:
+    """Take the compiled form of each module from this checkout, as far as it has one: so no program compiles them."""
+    for module in (site / "broadway").rglob("*.py"):
+        source = ROOT / module.relative_to(site)
+        compiled = Path(cache_from_source(str(source)))
+        if compiled.exists() and source.read_bytes() == module.read_bytes():
+            os.utime(module, ns=(source.stat().st_atime_ns, source.stat().st_mtime_ns))
+            target = Path(cache_from_source(str(module)))
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(compiled, target)
 
 
 def _closure(own: Distribution, extras: Iterable[str]) -> Iterator[Distribution]:
