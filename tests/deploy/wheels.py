@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib.metadata import Distribution, distribution, distributions
 from importlib.util import cache_from_source
 from pathlib import Path
@@ -31,15 +32,27 @@ def environment(home: Path, wheel: Path, *extras: str) -> Path:
 
     The libraries are those of the environment of the tests. A library that no extra requires is not there.
     """
+    installed = _installed(wheel)
+    shutil.copytree(installed, home, symlinks=True)
+    program = home / "bin" / "broadway"
+    program.write_text(program.read_text().replace(str(installed), str(home)))
+    (site,) = home.glob("lib/python3*/site-packages")
+    (own,) = (each for each in distributions(path=[str(site)]) if canonicalize_name(each.name) == NAME)
+    for library in _closure(own, extras):
+        _link(library, site)
+    return home / "bin"
+
+
+@cache
+def _installed(wheel: Path) -> Path:
+    """Return an environment that has only the wheel, of which the others are copies."""
+    home = wheel.parent / "installed"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
     pip = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python"), "--disable-pip-version-check"]
     subprocess.run([*pip, "install", "--quiet", "--no-index", "--no-deps", "--no-compile", str(wheel)], check=True)
     (site,) = home.glob("lib/python3*/site-packages")
     _compile(site)
-    (own,) = (each for each in distributions(path=[str(site)]) if canonicalize_name(each.name) == NAME)
-    for library in _closure(own, extras):
-        _link(library, site)
-    return home / "bin"
+    return home
 
 
 def _compile(site: Path) -> None:
