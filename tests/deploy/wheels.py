@@ -33,10 +33,11 @@ def environment(home: Path, wheel: Path, *extras: str) -> Path:
     The libraries are those of the environment of the tests. A library that no extra requires is not there.
     """
     installed = _installed(wheel)
-    shutil.copytree(installed, home, symlinks=True)
-    program = home / "bin" / "broadway"
+    shutil.copytree(installed, home, symlinks=True, ignore=shutil.ignore_patterns("broadway"))
+    program = Path(shutil.copy(installed / "bin" / "broadway", home / "bin"))
     program.write_text(program.read_text().replace(str(installed), str(home)))
     (site,) = home.glob("lib/python3*/site-packages")
+    (site / "broadway").symlink_to(installed / site.relative_to(home) / "broadway")
     (own,) = (each for each in distributions(path=[str(site)]) if canonicalize_name(each.name) == NAME)
     for library in _closure(own, extras):
         _link(library, site)
@@ -45,7 +46,7 @@ def environment(home: Path, wheel: Path, *extras: str) -> Path:
 
 @cache
 def _installed(wheel: Path) -> Path:
-    """Return an environment that has only the wheel, of which the others are copies."""
+    """Return an environment that has only the wheel; the others are copies of it, with links to its package."""
     home = wheel.parent / "installed"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
     pip = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python"), "--disable-pip-version-check"]

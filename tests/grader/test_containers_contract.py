@@ -868,7 +868,7 @@ class TestLeavesNothing:
             return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a Path would open one more
 
         before = await some(2)
-        assert await some(20 if IS_WHOLE else 4) <= before + 1
+        assert await some(20 if IS_WHOLE else 2) <= before + 1
 
     @ONLY_DOCKER
     async def test_calls_share_their_connections(self, engine: Run, monkeypatch: pytest.MonkeyPatch) -> None:
