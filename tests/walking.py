@@ -35,7 +35,7 @@ class Walker:
 
     @property
     def views(self) -> list[tuple[str, tuple[int, int]]]:
-        """One theme and size, as hostile texts have the dark, narrow pages; every pair in `make faults` and for pictures."""
+        """One theme and size, as hostile texts have the dark, narrow pages; every pair in `make faults`."""
         pairs = list(product(THEMES, SIZES))
         return pairs if IS_WHOLE or self.pictures else pairs[:1]
 
