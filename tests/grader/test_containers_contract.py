@@ -344,6 +344,7 @@ class TestOutput:
         assert texts(await engine(sh("echo so far; sleep 1000", timeout=3))) == ["so far"]
 
 
+@FIRST_OCI
 class TestTerminal:
     """Output and input of a stage, with a terminal and without one."""
 
@@ -390,6 +391,7 @@ class TestTerminal:
         assert texts(await engine(stage)) == ["terminal", "again", "end"]
 
 
+@FIRST_OCI
 class TestProfile:
     async def test_values_of_any_type_become_text(self, engine: Run) -> None:
         env = {"S": "s", "I": 1, "F": 1.5, "T": True, "N": None, "D": {"a": [1]}, "PATH": "/bin"}
@@ -425,6 +427,8 @@ class TestProfile:
         script = "touch /job/f; chown 1000:1000 /job/f; chmod 700 /job/f; echo x > /job/f; stat -c %u /job/f"
         assert texts(await engine(sh(script))) == ["1000"]
 
+
+class TestConfinement:
     @ONLY_DOCKER
     async def test_inspect(self, engine: Run, started: Run, api: docker.APIClient, left: Left, labels: Labels) -> None:
         task = asyncio.create_task(engine(sh("touch /job/started; sleep 1000", memory="64m", cpuset_cpus="0")))
