@@ -33,6 +33,7 @@ HARMLESS = [
     for student, each in EXPECTED.items()
     if each.score is not None and student != "cyrus29"  # which deletes /job
 ]
+FIRST = {max(HARMLESS, key=lambda student: EXPECTED[student].score or 0), *HARMLESS[::4]}  # the others: `make faults`
 CRASHING = ("samir19", "umut21")
 
 ONE = [{"topic": "numbers", "expression": "1", "value": 1}]
@@ -86,7 +87,9 @@ def test_every_submission_has_an_expected_result() -> None:
     assert pipelines.POINTS == {pipelines.CALCULATOR: 20, pipelines.WORDS: 10}
 
 
-@pytest.mark.parametrize("student", HARMLESS)
+@pytest.mark.parametrize(
+    "student", [pytest.param(each, marks=[] if each in FIRST else pytest.mark.long) for each in HARMLESS]
+)
 def test_submissions_have_the_expected_scores(student: str, tmp_path: Path, questions: ModuleType) -> None:
     asked = [case["expression"] for case in questions.cases(pipelines.SEED)]
     ((_, file),) = submissions.files(student)

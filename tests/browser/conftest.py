@@ -24,14 +24,16 @@ from tests.ingest.conftest import (  # noqa: F401 - fixtures
     store,
 )
 
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = "/usr/bin/chromium-headless-shell"
+# Every page is loaded once: optimized code of its scripts, and of the checks, would cost more than it saves.
+FLAGS = ("--no-sandbox", "--disable-gpu", "--js-flags=--no-opt,--no-maglev")
 PICTURES = "BROADWAY_PICTURES"  # the directory for the documents' pictures, when they are to be made
 
 
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
     async with async_playwright() as driver:
-        opened = await driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        opened = await driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield opened
         await opened.close()
 

@@ -17,7 +17,7 @@ from broadway.cli.services import SERVICES
 CONTROL = sorted(SERVICES.keys() - {"api", "grader"})
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The program `broadway` of two hosts: one of the control plane, one with a grader."""
     directory = tmp_path_factory.mktemp("a host")  # with a blank

@@ -1,11 +1,15 @@
 """Environments with Broadway's wheel and the libraries of an extra alone, made without a package registry."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib.metadata import Distribution, distribution, distributions
+from importlib.util import cache_from_source
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -28,14 +32,40 @@ def environment(home: Path, wheel: Path, *extras: str) -> Path:
 
     The libraries are those of the environment of the tests. A library that no extra requires is not there.
     """
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
-    pip = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python"), "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "--quiet", "--no-index", "--no-deps", "--no-compile", str(wheel)], check=True)
+    installed = _installed(wheel)
+    shutil.copytree(installed, home, symlinks=True, ignore=shutil.ignore_patterns("broadway"))
+    program = Path(shutil.copy(installed / "bin" / "broadway", home / "bin"))
+    program.write_text(program.read_text().replace(str(installed), str(home)))
     (site,) = home.glob("lib/python3*/site-packages")
+    (site / "broadway").symlink_to(installed / site.relative_to(home) / "broadway")
     (own,) = (each for each in distributions(path=[str(site)]) if canonicalize_name(each.name) == NAME)
     for library in _closure(own, extras):
         _link(library, site)
     return home / "bin"
+
+
+@cache
+def _installed(wheel: Path) -> Path:
+    """Return an environment that has only the wheel; the others are copies of it, with links to its package."""
+    home = wheel.parent / "installed"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", home], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python"), "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "--quiet", "--no-index", "--no-deps", "--no-compile", str(wheel)], check=True)
+    (site,) = home.glob("lib/python3*/site-packages")
+    _compile(site)
+    return home
+
+
+def _compile(site: Path) -> None:
+    """Take the compiled form of each module from this checkout, as far as it has one: so no program compiles them."""
+    for module in (site / "broadway").rglob("*.py"):
+        source = ROOT / module.relative_to(site)
+        compiled = Path(cache_from_source(str(source)))
+        if compiled.exists() and source.read_bytes() == module.read_bytes():
+            os.utime(module, ns=(source.stat().st_atime_ns, source.stat().st_mtime_ns))
+            target = Path(cache_from_source(str(module)))
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(compiled, target)
 
 
 def _closure(own: Distribution, extras: Iterable[str]) -> Iterator[Distribution]:

@@ -278,7 +278,7 @@ async def test_a_missing_image_is_named_and_retried_only_if_its_registry_is_unav
     assert image in job["reason"]
 
 
-@pytest.mark.parametrize("entrypoint", ["no-such-program", "/etc"])
+@pytest.mark.parametrize("entrypoint", ["no-such-program", pytest.param("/etc", marks=pytest.mark.long)])
 async def test_a_missing_entrypoint_is_named_and_not_retried(host: Host, entrypoint: str) -> None:
     await host.grader("host1")
     await host.client.register("cs241", "mp1", students=[host.shell("", entrypoint=[entrypoint])])
@@ -299,7 +299,7 @@ async def test_a_wrong_cluster_token_is_reported(host: Host) -> None:
     assert "wrong-token" not in host.running.log("stranger")
 
 
-@pytest.mark.parametrize("runtime", ["docker", "oci"])
+@pytest.mark.parametrize("runtime", [pytest.param("docker", marks=pytest.mark.long), "oci"])
 async def test_programs_in_containers_find_the_files_of_their_own_submission(host: Host, runtime: str) -> None:
     await host.grader("host1", *(("--runtime", "oci") if runtime == "oci" else ()))
     script = "cd /job/submission && sha256sum src/main.c && stat -c '%a %n' run.sh"
@@ -350,7 +350,7 @@ exit 1
 """
 
 
-@pytest.mark.parametrize("runtime", ["default", "oci"])
+@pytest.mark.parametrize("runtime", [pytest.param("default", marks=pytest.mark.long), "oci"])
 async def test_an_uploaded_submission_is_graded_by_an_autograder_of_gradescope(host: Host, runtime: str) -> None:
     staff, courses = {"Authorization": "Bearer staff-241"}, "/api/v2/courses/cs241"
     await host.grader("harness", *(() if runtime == "default" else ("--runtime", runtime)))
@@ -373,7 +373,9 @@ async def test_an_uploaded_submission_is_graded_by_an_autograder_of_gradescope(h
     assert host.containers() == []
 
 
-@pytest.mark.parametrize("flags", [(), ("--runtime", "oci")], ids=["docker", "oci"])
+@pytest.mark.parametrize(
+    "flags", [(), pytest.param(("--runtime", "oci"), marks=pytest.mark.long)], ids=["docker", "oci"]
+)
 async def test_artifacts_come_back_from_containers(host: Host, flags: tuple[str, ...]) -> None:
     await host.grader("host1", *flags)
     leaves = "mkdir /job/out && head -c 3000000 /dev/zero >/job/out/plot.png && ln -s /etc/passwd /job/out/link; exit 3"

@@ -4,15 +4,15 @@ import importlib.util
 import json
 import os
 import subprocess
-import sys
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 import docker
 import pytest
+from harness import Command, broadway
 from images import AUTOGRADER, autograder
 
 from broadway.domain.job import FaultPhase, Outcome
@@ -40,7 +40,7 @@ int main(int argc, char **argv) { printf("%d\\n", atoi(argv[1]) + abs(atoi(argv[
 """
 MISSPELT = "int main( { }"
 
-Build = Callable[[str], str]
+Build = Callable[[str], Awaitable[str]]
 Run = Callable[..., Any]
 
 
@@ -107,12 +107,12 @@ def build(base: str, settings: Mapping[str, str], tmp_path_factory: pytest.TempP
     """A function that builds an autograder's image with the command, once."""
     built: dict[str, str] = {}
 
-    def build(name: str) -> str:
+    async def build(name: str) -> str:
         if name not in built:
             archive = zipped(tmp_path_factory.mktemp("zips") / "autograder.zip", files_of(name))
             tag = f"broadway-test-{name}:1"
-            done = command(archive, "--base", base, "--tag", tag, environment=settings)
-            assert done.returncode == 0, done.stderr
+            done = await command(archive, "--base", base, "--tag", tag, environment=settings)
+            assert done.exit_code == 0, done.stderr
             assert "my autograder/, which was left out" in done.stderr
             built[name] = tag
         return built[name]
@@ -120,15 +120,9 @@ def build(base: str, settings: Mapping[str, str], tmp_path_factory: pytest.TempP
     return build
 
 
-def command(archive: Path, *options: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "broadway", "assignment", "build-gradescope", str(archive), *options]
-    return subprocess.run(
-        [*words, "--network", "none"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**environment, "COLUMNS": "300"},
-    )
+async def command(archive: Path, *options: str, environment: Mapping[str, str]) -> Command:
+    words = ("assignment", "build-gradescope", str(archive), *options, "--network", "none")
+    return await broadway(*words, **{**environment, "COLUMNS": "300"})
 
 
 @pytest.fixture
@@ -162,7 +156,7 @@ def reported(graded: Graded) -> Reported:
 
 
 async def test_an_autograder_on_gradescope_utils(build: Build, run: Run) -> None:
-    graded = await run(build("python"), {"shapes.py": SHAPES})
+    graded = await run(await build("python"), {"shapes.py": SHAPES})
 
     assert (graded.outcome, graded.reason) == (Outcome.SUCCEEDED, ""), graded.stdout
     report = reported(graded).report
@@ -203,7 +197,7 @@ async def test_an_image_without_an_autograder_is_an_error_of_the_autograder(base
 
 
 async def test_an_error_in_a_class_of_tests_is_an_error_of_the_autograder(build: Build, run: Run) -> None:
-    graded = await run(build("python"), {"shapes.py": BROKEN})
+    graded = await run(await build("python"), {"shapes.py": BROKEN})
 
     assert (graded.outcome, graded.fault_phase) == (Outcome.INFRASTRUCTURE_ERROR, FaultPhase.COLLECT)
     assert not graded.retryable
@@ -214,7 +208,7 @@ async def test_an_error_in_a_class_of_tests_is_an_error_of_the_autograder(build:
 
 @pytest.mark.parametrize(("source", "score"), [(SUM, "3"), (MISSPELT, "0")], ids=["right", "does not compile"])
 async def test_an_autograder_in_c(build: Build, run: Run, source: str, score: str) -> None:
-    graded = await run(build("c"), {"src/sum.c": source})
+    graded = await run(await build("c"), {"src/sum.c": source})
 
     assert graded.outcome is Outcome.SUCCEEDED, graded.stdout
     report = reported(graded).report
@@ -257,8 +251,8 @@ def packed(directory: Path) -> bytes:
     return subprocess.run(words, capture_output=True, check=True).stdout
 
 
-def test_the_build_uses_the_hosts_settings_and_keeps_none(build: Build, api: docker.APIClient, base: str) -> None:
-    image = build("python")
+async def test_the_build_uses_the_hosts_settings_and_keeps_none(build: Build, api: docker.APIClient, base: str) -> None:
+    image = await build("python")
 
     container = api.create_container(image, ["-c", "cat /autograder/setup.txt"], entrypoint=["/bin/sh"])["Id"]
     try:
@@ -279,15 +273,15 @@ def test_the_build_uses_the_hosts_settings_and_keeps_none(build: Build, api: doc
 SETUP_WROTE = 3  # times: the variable, the proxy, and the line of pip's file
 
 
-def test_a_setup_that_fails_makes_no_image(
+async def test_a_setup_that_fails_makes_no_image(
     base: str, settings: Mapping[str, str], api: docker.APIClient, tmp_path: Path
 ) -> None:
     files = [("setup.sh", b"echo broken >&2; exit 7\n"), ("run_autograder", b"#!/bin/sh\n")]
-    done = command(
+    done = await command(
         zipped(tmp_path / "a.zip", files), "--base", base, "--tag", "broadway-test-no:1", environment=settings
     )
 
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "setup.sh failed" in done.stderr
     assert "broken" in done.stderr
     assert api.images("broadway-test-no") == []

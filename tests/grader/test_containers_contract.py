@@ -42,6 +42,8 @@ LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z (.*)\n")
 LIMITS = Limits(pids=32, output=256 * 1024, kept_head=1000, kept_tail=3000, disk=64 * 1024 * 1024)
 SLOW = 30  # seconds; longer than any of these stages takes
 ONLY_DOCKER = pytest.mark.parametrize("kind", ["docker"])
+# Details beyond the contract: in `make faults` on the engine, too, where a container costs three times as much.
+FIRST_OCI = pytest.mark.parametrize("kind", [pytest.param("docker", marks=pytest.mark.long), "oci"])
 
 Connect = Run = Callable[..., Any]
 Left = Callable[[], list[dict[str, Any]]]
@@ -342,6 +344,7 @@ class TestOutput:
         assert texts(await engine(sh("echo so far; sleep 1000", timeout=3))) == ["so far"]
 
 
+@FIRST_OCI
 class TestTerminal:
     """Output and input of a stage, with a terminal and without one."""
 
@@ -388,6 +391,7 @@ class TestTerminal:
         assert texts(await engine(stage)) == ["terminal", "again", "end"]
 
 
+@FIRST_OCI
 class TestProfile:
     async def test_values_of_any_type_become_text(self, engine: Run) -> None:
         env = {"S": "s", "I": 1, "F": 1.5, "T": True, "N": None, "D": {"a": [1]}, "PATH": "/bin"}
@@ -423,6 +427,8 @@ class TestProfile:
         script = "touch /job/f; chown 1000:1000 /job/f; chmod 700 /job/f; echo x > /job/f; stat -c %u /job/f"
         assert texts(await engine(sh(script))) == ["1000"]
 
+
+class TestConfinement:
     @ONLY_DOCKER
     async def test_inspect(self, engine: Run, started: Run, api: docker.APIClient, left: Left, labels: Labels) -> None:
         task = asyncio.create_task(engine(sh("touch /job/started; sleep 1000", memory="64m", cpuset_cpus="0")))
@@ -868,7 +874,7 @@ class TestLeavesNothing:
             return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - a Path would open one more
 
         before = await some(2)
-        assert await some(20 if IS_WHOLE else 6) <= before + 1
+        assert await some(20 if IS_WHOLE else 2) <= before + 1
 
     @ONLY_DOCKER
     async def test_calls_share_their_connections(self, engine: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import docker
 import pytest
+from harness import IS_WHOLE
 from images import BUSYBOX, busybox, layer
 
 from broadway.domain.assignment import Stage
@@ -115,10 +116,16 @@ RUN_BY_INIT = {  # a strict stage's init runs these as scripts, like a shell
 }
 
 
+def ways_on(kind: str) -> list[str]:
+    """Return all ways; in the short session for the engine, whose containers cost more, one of each reason."""
+    reasons = {why: name for name, (_, _, why) in WAYS.items()}
+    return list(WAYS) if IS_WHOLE or kind == "oci" else list(reasons.values())
+
+
 async def test_every_way_in_which_a_program_below_job_cannot_be_executed(
-    containers: Containers, labels: Labels, tmp_path: Path
+    kind: str, containers: Containers, labels: Labels, tmp_path: Path
 ) -> None:
-    assert len(WAYS) >= 26
+    assert len(ways_on("oci")) >= 26
     gate, numbers = asyncio.Semaphore(AT_A_TIME), itertools.count()
 
     async def attempt(name: str, stage: Stage) -> StageRun:
@@ -140,7 +147,7 @@ async def test_every_way_in_which_a_program_below_job_cannot_be_executed(
         assert strict.outcome is Outcome.FAILED or name in RUN_BY_INIT, f"{name}: {strict.reason}"
 
     async with asyncio.TaskGroup() as group:
-        for name in WAYS:
+        for name in ways_on(kind):
             group.create_task(check(name))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import free_port, until
+from harness import broadway, free_port, until
 from images import busybox, layer, layout
 from registries import PASSWORD, USER, Registry, proxy, registry
 
@@ -408,7 +408,7 @@ async def test_stages_of_a_directory_run_from_a_registry_on_a_host_without_an_en
     with_network = {**stage, "networking": True}
     (tmp_path / "good.json").write_text(json.dumps({"student_pipeline": [stage]}))
     (tmp_path / "network.json").write_text(json.dumps({"student_pipeline": [with_network]}))
-    environment = os.environ | {
+    environment = {
         "DOCKER_HOST": f"unix://{tmp_path}/no.sock",
         "BROADWAY_RUNTIME": "auto",
         "BROADWAY_IMAGES_SOURCE": "registry",
@@ -416,15 +416,10 @@ async def test_stages_of_a_directory_run_from_a_registry_on_a_host_without_an_en
         "BROADWAY_ALLOW_LOCAL_REGISTRIES": "true",
     }
     for file, code, said in (("good", 0, "42\n"), ("network", 1, "the stage asks for a network")):
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "broadway", "assignment", "validate", tmp_path / f"{file}.json"),
-            *("--run", tmp_path / "files", "--log"),
-            env=environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        output, _ = await process.communicate()
-        assert (process.returncode, said in output.decode()) == (code, True), output.decode()
+        words = ("assignment", "validate", str(tmp_path / f"{file}.json"), "--run", str(tmp_path / "files"), "--log")
+        done = await broadway(*words, **environment)
+        output = done.stdout + done.stderr
+        assert (done.exit_code, said in output) == (code, True), output
 
 
 async def test_an_interrupted_note_of_a_name_leaves_nothing(tmp_path: Path) -> None:

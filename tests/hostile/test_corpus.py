@@ -51,8 +51,8 @@ async def runsc(open_bench: Open) -> AsyncIterator[Neighbour]:
         yield neighbour
 
 
-ON_RUNC = 6  # one case in so many runs there in `make test`; its containers take three times as long as those of OCI
-ON_RUNSC = 6
+ON_RUNC = 12  # one case in so many runs there in `make test`; its containers take three times as long as those of OCI
+ON_RUNSC = 12
 
 
 def shared(is_short: Callable[[int], bool], cases: Sequence[Case]) -> list[ParameterSet]:
