@@ -5,7 +5,6 @@ import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import httpx2
