@@ -53,8 +53,8 @@ def settings(settings: ApiSettings, broker_node: Node) -> ApiSettings:
 
 
 @pytest.fixture
-def cluster(name: str, own_cluster: Cluster) -> Cluster:  # noqa: ARG001 - the user outlives the grader
-    return own_cluster
+def cluster(name: str, cluster: Cluster) -> Cluster:  # noqa: ARG001 - the user outlives the grader
+    return cluster
 
 
 async def join(cluster: Cluster, name: str, **about: Any) -> str:
