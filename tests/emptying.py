@@ -8,6 +8,7 @@ import aio_pika
 import httpx2
 from harness import Client, Place, token_of, until
 from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
 
 from broadway.domain.run import RunState
 from broadway.messages.topology import DISPATCHER, RESULTS, durable_queues
@@ -18,6 +19,18 @@ KEPT = frozenset({"service_lease", "service_secret", "migration", "retention"})
 CONFIGURED = ("course", "pool")  # from the settings
 OPEN = {"state": {"$nin": [state.value for state in RunState if state.is_terminal]}}
 CONSUMED = frozenset({RESULTS.name, DISPATCHER.name})  # by the control plane, which empties them itself
+
+
+async def filled(database: AsyncDatabase[dict[str, Any]]) -> list[str]:
+    """Return the names of the collections that have documents."""
+    some = {
+        name: [{"$limit": 1}, {"$project": {"_id": 0, "name": {"$literal": name}}}]
+        for name in await database.list_collection_names()
+    }
+    first, *others = some or {"none": []}
+    unions = [{"$unionWith": {"coll": name, "pipeline": some[name]}} for name in others]
+    found = await (await database[first].aggregate([*some.get(first, []), *unions])).to_list()
+    return [each["name"] for each in found]
 
 
 @dataclass(frozen=True)
@@ -56,9 +69,11 @@ class Contents:
         names = {queue.name for queue in durable_queues(courses, ["default"])}
         async with await aio_pika.connect(self.place.amqp_url) as connection, connection.channel() as channel:
             for name in names - CONSUMED:
-                await (await channel.get_queue(name, ensure=False)).purge()
+                queue = await channel.get_queue(name)
+                if queue.declaration_result.message_count:
+                    await queue.purge()
         for database in (f"{self.place.name}_ag", f"{self.place.name}_logs"):
-            for name in await self.mongo[database].list_collection_names():
+            for name in await filled(self.mongo[database]):
                 if name not in (*KEPT, *CONFIGURED):
                     await self.mongo[database][name].delete_many({})
         for name, documents in self.configured.items():

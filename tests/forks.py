@@ -62,9 +62,15 @@ class ForkServer:
         directory: Path,
         stdout: IO[bytes],
         stderr: IO[bytes],
+        stdin: str = os.devnull,
     ) -> Forked:
-        """Start a program: a file, or ``-m`` and a module, with its arguments."""
-        request = {"arguments": list(arguments), "environment": dict(environment), "directory": str(directory)}
+        """Start a program: a file, or ``-m`` and a module, with its arguments; ``stdin`` is the path of its input."""
+        request = {
+            "arguments": list(arguments),
+            "environment": dict(environment),
+            "directory": str(directory),
+            "stdin": stdin,
+        }
         ours, theirs = socket.socketpair()
         with theirs:
             descriptors = [stdout.fileno(), stderr.fileno(), theirs.fileno()]

@@ -273,13 +273,13 @@ class Command:
         return self.stdout.splitlines()[-1]
 
 
-async def broadway(*arguments: str, **environment: str) -> Command:
+async def broadway(*arguments: str, stdin: str = os.devnull, **environment: str) -> Command:
     """Run `broadway ...` in its own process."""
-    return await module("broadway", *arguments, **environment)
+    return await module("broadway", *arguments, stdin=stdin, **environment)
 
 
-async def module(name: str, *arguments: str, **environment: str) -> Command:
-    """Run `python -m NAME ...` in its own process, with further variables."""
+async def module(name: str, *arguments: str, stdin: str = os.devnull, **environment: str) -> Command:
+    """Run `python -m NAME ...` in its own process, with further variables; ``stdin`` is the path of its input."""
     with TemporaryFile() as stdout, TemporaryFile() as stderr:
         process = await fork_server().start(
             ("-m", name, *arguments),
@@ -287,6 +287,7 @@ async def module(name: str, *arguments: str, **environment: str) -> Command:
             directory=Path.cwd(),
             stdout=stdout,
             stderr=stderr,
+            stdin=stdin,
         )
         try:
             exit_code = await process.wait()

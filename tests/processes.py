@@ -76,6 +76,11 @@ class Processes:
     def log(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text()
 
+    def show(self) -> None:
+        """Print the ends of all logs."""
+        for log in sorted(self.directory.glob("*.log")):
+            print(f"--- {log.name}\n{log.read_text()[-4000:]}")
+
 
 async def launch(
     command: Sequence[str], *, environment: Mapping[str, str], directory: Path, log: IO[bytes], is_warm: bool = True
@@ -103,5 +108,4 @@ async def processes(
         for name in list(started.running):
             if started.running[name].returncode is None:
                 await started.kill(name)
-        for log in sorted(directory.glob("*.log")):
-            print(f"--- {log.name}\n{log.read_text()[-4000:]}")
+        started.show()

@@ -22,6 +22,7 @@ from broadway.dispatcher import gauges, queue_probes
 from broadway.dispatcher import serve as dispatcher
 from broadway.dispatcher.patience import PATIENCE, Patience
 from broadway.ingest import serve as ingest
+from broadway.messages.batches import JobsQueued
 from broadway.results import serve as results
 from broadway.service import Stop
 from broadway.settings.programs import ApiSettings
@@ -99,6 +100,13 @@ def often() -> Iterator[None]:
         patch.setattr(gauges, "COUNT_INTERVAL", 0.5)
         patch.setattr(queue_probes, "INTERVAL", 0.5)
         yield
+
+
+@pytest.fixture
+def few_per_message(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Let messages have few jobs, so that few jobs make several messages; return how many."""
+    monkeypatch.setattr(JobsQueued, "most", 5)
+    return JobsQueued.most
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ COURSE = "/api/v2/courses/cs241"
 STAFF = {"Authorization": "Bearer staff-241"}
 
 
-@pytest.fixture(params=["broker", "http", "ws"])
+@pytest.fixture(params=["broker", "http", pytest.param("ws", marks=pytest.mark.long)])
 def address(request: pytest.FixtureRequest, cluster: Cluster) -> str:
     """The address of an API, for each link of a grader."""
     cluster.settings.offer_amqp = request.param == "broker"

@@ -16,7 +16,7 @@ async def sees_broker(client: Client) -> bool:
     return sees
 
 
-@pytest.mark.parametrize("service", ["ingest", "api"])
+@pytest.mark.parametrize("service", ["ingest", pytest.param("api", marks=pytest.mark.long)])
 async def test_submissions_are_accepted_without_a_broker_from_the_start(
     place: Place, tmp_path: Path, service: str
 ) -> None:
@@ -50,7 +50,7 @@ async def test_submissions_are_accepted_without_a_broker_from_the_start(
             assert await running.terminate(service) == 0
 
 
-@pytest.mark.parametrize("service", ["ingest", "api"])
+@pytest.mark.parametrize("service", ["api", pytest.param("ingest", marks=pytest.mark.long)])
 async def test_a_service_that_waits_for_the_broker_stops_on_sigterm(place: Place, tmp_path: Path, service: str) -> None:
     port = free_port()
     environment = {**place.environment, "BROADWAY_AMQP_URL": f"amqp://nobody:x@127.0.0.1:{free_port()}/"}

@@ -7,10 +7,10 @@ from typing import Any
 
 from harness import METRICS_TOKEN, Cluster, stage, until
 
-GRADERS, SLOTS = 4, 10
+GRADERS, SLOTS = 2, 10
 ALL = GRADERS * SLOTS
 RESERVED = ALL // 20  # slots that bulk jobs leave free
-WAITING = 10
+WAITING = 5
 
 
 async def test_a_fleet_runs_each_job_once_and_reports_its_load(cluster: Cluster) -> None:

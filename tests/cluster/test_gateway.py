@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx2
@@ -218,7 +217,7 @@ async def test_untrusted_stages_wait_for_a_grader_that_supports_them(cluster: Cl
     await old.register()
     await until(cluster.opened.store.graders.alive)
     await cluster.client.register("cs241", "mp1", students=[UNTRUSTED])
-    run_id = await cluster.client.submit("cs241", "mp1", students=6)
+    run_id = await cluster.client.submit("cs241", "mp1", students=4)
 
     async with connection(cluster, "old-socket") as socket, background(old.beat_on()):
         while (await cluster.client.status("cs241", run_id))["state"] != "grading run is complete":
@@ -229,7 +228,7 @@ async def test_untrusted_stages_wait_for_a_grader_that_supports_them(cluster: Cl
         (trusted,) = (await receive(socket))["stages"]
 
     run = await cluster.client.finished("cs241", run_id)
-    assert [(job["outcome"], job["attempts"], job["grader"]) for job in run["jobs"]] == [("succeeded", 1, "native")] * 6
+    assert [(job["outcome"], job["attempts"], job["grader"]) for job in run["jobs"]] == [("succeeded", 1, "native")] * 4
     assert not any(given)
     assert trusted["entrypoint"] == ["exit", "0"], "the first that its socket was given"
 
@@ -238,7 +237,7 @@ async def test_untrusted_stages_wait_for_a_grader_that_supports_them(cluster: Cl
     ("asked", "lacking"),
     [
         (UNTRUSTED, "untrusted stages"),
-        (SCORING, "untrusted stages"),
+        pytest.param(SCORING, "untrusted stages", marks=pytest.mark.long),
         (stage("exit", "0", tty=False), "the key tty of a stage and stages without a terminal"),
     ],
     ids=["untrusted", "scoring", "without a terminal"],
@@ -277,14 +276,18 @@ async def test_an_original_graders_socket_gets_no_untrusted_stages(cluster: Clus
 
 
 Two = tuple[Processes, list[Client], list[list[str]]]
+Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
 
 
-@pytest.fixture
-async def two(place: Place, tmp_path: Path) -> AsyncIterator[Two]:
+@pytest.fixture(scope="module")
+async def two(places: Places, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Two]:
     """Two ingest services with one dispatcher and one results service, and the flags to restart the former."""
-    courses = tmp_path / "courses.json"
+    directory = tmp_path_factory.mktemp("two")
+    courses = directory / "courses.json"
     courses.write_text(json.dumps({"cs241": {"tokens": ["staff-241"]}}))
-    async with processes(tmp_path / "site", place.environment) as running, contextlib.AsyncExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
+        place = await stack.enter_async_context(places())
+        running = await stack.enter_async_context(processes(directory / "site", place.environment))
         await running.service("results", *QUICK)
         await running.service("dispatcher", *QUICK_DISPATCHER)
         ports = [free_port(), free_port()]

@@ -53,8 +53,8 @@ def settings(settings: ApiSettings, broker_node: Node) -> ApiSettings:
 
 
 @pytest.fixture
-def cluster(name: str, own_cluster: Cluster) -> Cluster:  # noqa: ARG001 - the user outlives the grader
-    return own_cluster
+def cluster(name: str, cluster: Cluster) -> Cluster:  # noqa: ARG001 - the user outlives the grader
+    return cluster
 
 
 async def join(cluster: Cluster, name: str, **about: Any) -> str:
@@ -136,6 +136,8 @@ async def others(cluster: Cluster) -> AsyncIterator[None]:
         await channel.declare_queue("broadway.ready.gpu", durable=True, arguments={"x-queue-type": "quorum"})
         await channel.declare_queue("broadway.control.other")
         yield
+        for queue in ("broadway.ready.gpu", "broadway.control.other"):  # a later grader has the second name
+            await channel.queue_delete(queue)
 
 
 @pytest.mark.usefixtures("others")

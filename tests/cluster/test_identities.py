@@ -28,6 +28,10 @@ def address(request: pytest.FixtureRequest, cluster: Cluster) -> str:
     return f"{request.param}://127.0.0.1:{cluster.settings.bind_port}"
 
 
+by_http = pytest.mark.parametrize("address", ["http", pytest.param("ws", marks=pytest.mark.long)], indirect=True)
+by_ws = pytest.mark.parametrize("address", ["ws", pytest.param("http", marks=pytest.mark.long)], indirect=True)
+
+
 async def operate(cluster: Cluster, *arguments: str) -> str:
     access = ("--server", str(cluster.client.http.base_url), "--token", "operator-token")
     done = await broadway(*arguments, *access)
@@ -66,6 +70,7 @@ async def closing(cluster: Cluster, name: str) -> tuple[int | None, str | None]:
         return socket.close_code, socket.close_reason
 
 
+@by_http
 async def test_our_grader_has_a_secret_and_no_other_request_speaks_for_it(cluster: Cluster, address: str) -> None:
     containers = cluster.graders.attach("host1", address, slots=1)
     run_id = await submit(cluster, "pipe")
@@ -101,6 +106,7 @@ async def test_the_job_of_a_grader_at_the_broker_is_not_reported_through_the_gat
     assert (job["grader"], job["outcome"], job["attempts"]) == ("native", "succeeded", 1)
 
 
+@by_ws
 async def test_a_grader_goes_on_after_its_secret_was_forgotten(cluster: Cluster, address: str) -> None:
     cluster.graders.attach("host1", address, slots=1)
     assert await grades(cluster) == [("host1", "succeeded", 1)]
@@ -146,6 +152,7 @@ async def test_an_open_connection_ends_when_the_switch_is_turned_off(cluster: Cl
         assert (socket.close_code, socket.close_reason) == (1008, SWITCH)
 
 
+@by_ws
 async def test_a_join_token_from_the_command_line_admits_a_grader(cluster: Cluster, address: str) -> None:
     token = (await operate(cluster, "grader", "token", "create", "--pool", "default", "--uses", "1")).strip()
     cluster.graders.attach("host1", address, slots=1, token=SecretStr(token))

@@ -1,15 +1,16 @@
 """SIGKILL of every role in the middle of a run: the run completes, each job with one outcome."""
 
 import asyncio
+import contextlib
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import PATIENCE, Client, Place, free_port, stage, until
+from harness import IS_WHOLE, PATIENCE, Client, Place, free_port, stage, until
 from processes import QUICK, QUICK_DISPATCHER, Processes, processes
 from pymongo import AsyncMongoClient
 
@@ -18,21 +19,58 @@ from broadway.mongo.store import Store
 from broadway.rabbit.client import Rabbit
 
 LEASE = timedelta(seconds=3)  # three heartbeats
+MANY = 80 if IS_WHOLE else 24  # students of the run during which a service is killed
+KILLED_AFTER = (10, 30, 50) if IS_WHOLE else (4, 12)  # jobs that have finished
 
 
-@pytest.fixture
-async def site(place: Place, tmp_path: Path) -> AsyncIterator[tuple[Processes, Client]]:
-    """All services as separate processes, without graders."""
-    courses = tmp_path / "courses.json"
+Site = tuple[Processes, Client]
+Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
+
+
+@contextlib.asynccontextmanager
+async def services(place: Place, directory: Path) -> AsyncIterator[Site]:
+    """Run all services as separate processes, without graders."""
+    directory.mkdir(exist_ok=True)
+    courses = directory / "courses.json"
     courses.write_text(json.dumps({"cs241": {"tokens": ["staff-241"]}}))
     port = free_port()
-    async with processes(tmp_path / "site", place.environment) as running:
+    async with processes(directory / "site", place.environment) as running:
         await running.service("results", *QUICK)
         await running.service("dispatcher", *QUICK_DISPATCHER)
         await running.service("ingest", "--course-config", str(courses), "--bind-port", str(port), *QUICK)
         async with Client.connect(f"http://localhost:{port}") as client:
             await until(client.is_ready)
             yield running, client
+
+
+@pytest.fixture(scope="module")
+async def shared_place(places: Places) -> AsyncIterator[Place]:
+    async with places() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+async def shared(shared_place: Place, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    async with services(shared_place, tmp_path_factory.mktemp("kills")) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def site(shared: Site) -> AsyncIterator[Site]:
+    """The services of the module; a test that kills one starts it again, and its graders have names of their own."""
+    running, _ = shared
+    before = set(running.running)
+    yield shared
+    for name in set(running.running) - before:
+        await running.terminate(name)
+    running.show()
+
+
+@pytest.fixture
+async def own_site(place: Place, tmp_path: Path) -> AsyncIterator[Site]:
+    """Services that know of no grader yet."""
+    async with services(place, tmp_path) as opened:
+        yield opened
 
 
 async def started(client: Client, run_id: str) -> list[str]:
@@ -44,7 +82,7 @@ async def all_started(client: Client, run_id: str) -> bool:
     return len(await started(client, run_id)) == len((await client.describe("cs241", run_id))["jobs"])
 
 
-async def test_three_graders_share_a_run(site: tuple[Processes, Client], tmp_path: Path) -> None:
+async def test_three_graders_share_a_run(site: Site, tmp_path: Path) -> None:
     running, client = site
     for name in ("host1", "host2", "host3"):
         await running.grader(name, slots=2)
@@ -60,7 +98,7 @@ async def test_three_graders_share_a_run(site: tuple[Processes, Client], tmp_pat
     assert Counter(job["grader"] for job in run["jobs"]) == {"host1": 2, "host2": 2, "host3": 2}
 
 
-async def test_a_killed_graders_job_ends_on_another(site: tuple[Processes, Client], tmp_path: Path) -> None:
+async def test_a_killed_graders_job_ends_on_another(site: Site, tmp_path: Path) -> None:
     running, client = site
     await running.grader("doomed", slots=1)
     await client.register("cs241", "mp1", students=[stage("until", str(tmp_path / "end"))])
@@ -77,11 +115,9 @@ async def test_a_killed_graders_job_ends_on_another(site: tuple[Processes, Clien
 
 
 @pytest.mark.parametrize("victim", ["dispatcher", "results"])
-async def test_a_killed_service_delays_a_run_and_loses_nothing(
-    site: tuple[Processes, Client], victim: str, place: Place
-) -> None:
+async def test_a_killed_service_delays_a_run_and_loses_nothing(site: Site, victim: str, shared_place: Place) -> None:
     running, client = site
-    await running.grader("host1", slots=4)
+    await running.grader(f"beside-{victim}", slots=4)
     await client.register(
         "cs241",
         "mp1",
@@ -89,27 +125,25 @@ async def test_a_killed_service_delays_a_run_and_loses_nothing(
         pre_processing_pipeline=[stage("exit", "0")],
         post_processing_pipeline=[stage("exit", "0")],
     )
-    run_id = await client.submit("cs241", "mp1", students=80)
-    for quarter in (10, 30, 50):
-        await until(lambda at_least=quarter: has_finished(client, run_id, at_least))
+    run_id = await client.submit("cs241", "mp1", students=MANY)
+    for part in KILLED_AFTER:
+        await until(lambda at_least=part: has_finished(client, run_id, at_least))
         await running.kill(victim)
         await running.service(victim, *(QUICK_DISPATCHER if victim == "dispatcher" else QUICK))
 
     run = await client.finished("cs241", run_id)
 
-    assert Counter(job["outcome"] for job in run["jobs"]) == {"succeeded": 82}
+    assert Counter(job["outcome"] for job in run["jobs"]) == {"succeeded": MANY + 2}
     assert run["state"] == "finished"
     async with Store.connect(
-        place.mongodb_dsn, primary=f"{place.name}_ag", logs=f"{place.name}_logs", service="test"
+        shared_place.mongodb_dsn, primary=f"{shared_place.name}_ag", logs=f"{shared_place.name}_logs", service="test"
     ) as store:
         assert await store.dead_letters.count() == 0
 
 
-async def test_a_new_dispatcher_discards_what_the_last_one_left_ready(
-    site: tuple[Processes, Client], place: Place
-) -> None:
+async def test_a_new_dispatcher_discards_what_the_last_one_left_ready(own_site: Site, place: Place) -> None:
     """It does not know which jobs that was, and hands them over once more."""
-    running, client = site
+    running, client = own_site
     await client.register("cs241", "mp1", students=[stage("exit", "0")])
     run_id = await client.submit("cs241", "mp1", students=3)
     async with Rabbit.connect(place.amqp_url, service="test") as rabbit:
@@ -131,8 +165,8 @@ async def test_a_new_dispatcher_discards_what_the_last_one_left_ready(
 
 
 @pytest.mark.long
-async def test_a_job_that_runs_while_results_is_down_is_not_started_again(site: tuple[Processes, Client]) -> None:
-    running, client = site
+async def test_a_job_that_runs_while_results_is_down_is_not_started_again(own_site: Site) -> None:
+    running, client = own_site
     await running.grader("host1", slots=1)
     await running.grader("host2", slots=1)
     await client.register("cs241", "mp1", students=[stage("sleep", "9")])
@@ -154,9 +188,9 @@ async def has_had_no_lease_for(time: timedelta, place: Place) -> bool:
 
 
 async def test_a_job_whose_heartbeats_go_unrecorded_for_longer_than_a_lease_is_not_started_again(
-    site: tuple[Processes, Client], place: Place, tmp_path: Path
+    own_site: Site, place: Place, tmp_path: Path
 ) -> None:
-    running, client = site
+    running, client = own_site
     await running.grader("host1", slots=1)
     await client.register("cs241", "mp1", students=[stage("until", str(tmp_path / "end"))])
     run_id = await client.submit("cs241", "mp1", students=1)
@@ -176,7 +210,7 @@ async def has_finished(client: Client, run_id: str, at_least: int) -> bool:
     return sum(job["state"] == "finished" for job in (await client.describe("cs241", run_id))["jobs"]) >= at_least
 
 
-async def test_a_frozen_graders_job_is_started_elsewhere_and_has_one_outcome(site: tuple[Processes, Client]) -> None:
+async def test_a_frozen_graders_job_is_started_elsewhere_and_has_one_outcome(site: Site) -> None:
     running, client = site
     await running.grader("frozen", slots=1)
     await client.register("cs241", "mp1", students=[stage("sleep", "1")])
@@ -195,7 +229,7 @@ async def test_a_frozen_graders_job_is_started_elsewhere_and_has_one_outcome(sit
     assert (await client.describe("cs241", run_id))["jobs"][0] == job
 
 
-async def test_a_draining_grader_finishes_or_returns_its_jobs(site: tuple[Processes, Client], tmp_path: Path) -> None:
+async def test_a_draining_grader_finishes_or_returns_its_jobs(site: Site, tmp_path: Path) -> None:
     running, client = site
     await running.grader("leaving", slots=2)
     await client.register("cs241", "quick", students=[stage("sleep", "1")])

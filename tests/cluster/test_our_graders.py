@@ -18,6 +18,9 @@ OUTCOMES = {
     ("oom",): ("out_of_memory", "stage 1 of 1: used more memory than its limit"),
     ("flood",): ("output_limit", "stage 1 of 1: wrote more output than its limit (0 bytes)"),
 }
+# Both links share the code of most cases, which take one of them; the other one is in the long session.
+by_http = pytest.mark.parametrize("address", ["http", pytest.param("ws", marks=pytest.mark.long)], indirect=True)
+by_ws = pytest.mark.parametrize("address", ["ws", pytest.param("http", marks=pytest.mark.long)], indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +84,15 @@ async def test_supervisors_can_see_that_it_is_ready(cluster: Cluster, address: s
     assert judge(file, datetime.now(UTC)) == (True, "ready")
 
 
-@pytest.mark.parametrize(("command", "expected"), OUTCOMES.items())
+@pytest.mark.parametrize(
+    ("address", "command", "expected"),
+    [
+        pytest.param(link, *each, marks=[] if number % 2 == place else pytest.mark.long)
+        for place, link in enumerate(("http", "ws"))
+        for number, each in enumerate(OUTCOMES.items())
+    ],
+    indirect=["address"],
+)
 async def test_outcomes_arrive_with_their_reasons(
     cluster: Cluster, address: str, command: tuple[str, ...], expected: tuple[str, str]
 ) -> None:
@@ -93,6 +104,7 @@ async def test_outcomes_arrive_with_their_reasons(
     assert [(job["outcome"], job["reason"]) for job in run["jobs"]] == [expected]
 
 
+@by_http
 async def test_a_fault_is_retried_and_named(cluster: Cluster, address: str) -> None:
     containers = cluster.graders.attach("host1", address, slots=1)
     await cluster.client.register("cs241", "mp1", students=[stage("fault", "create")])
@@ -104,6 +116,7 @@ async def test_a_fault_is_retried_and_named(cluster: Cluster, address: str) -> N
     assert len(containers.started) == 3
 
 
+@by_ws
 async def test_slots_are_used_side_by_side(cluster: Cluster, address: str) -> None:
     containers = cluster.graders.attach("host1", address, slots=3)
     await cluster.client.register("cs241", "mp1", students=[stage("hang")])
@@ -112,6 +125,7 @@ async def test_slots_are_used_side_by_side(cluster: Cluster, address: str) -> No
     await until(lambda: len(containers.started) == 3)
 
 
+@by_http
 async def test_a_grader_takes_no_job_while_its_engine_is_unavailable(cluster: Cluster, address: str) -> None:
     containers = cluster.graders.attach("sick", address, slots=1)
     containers.is_away = True
@@ -141,6 +155,7 @@ async def is_gone(cluster: Cluster) -> bool:
     return not await kinds(cluster)
 
 
+@by_http
 async def test_a_drained_grader_finishes_running_jobs_and_takes_no_new_ones(cluster: Cluster, address: str) -> None:
     containers = cluster.graders.attach("host1", address, slots=1, drain_timeout=PATIENCE)
     await cluster.client.register("cs241", "mp1", students=[stage("pipe")])
@@ -159,6 +174,7 @@ async def test_a_drained_grader_finishes_running_jobs_and_takes_no_new_ones(clus
     assert (len(containers.started), len(heir.started)) == (1, 1)
 
 
+@by_ws
 async def test_a_drained_grader_returns_unfinished_jobs(cluster: Cluster, address: str) -> None:
     containers = cluster.graders.attach("host1", address, slots=1, drain_timeout=0.1)
     await cluster.client.register("cs241", "mp1", students=[stage("pipe")])

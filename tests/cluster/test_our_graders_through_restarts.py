@@ -62,12 +62,25 @@ def address(request: pytest.FixtureRequest, site: Site) -> str:
     return f"{request.param}://127.0.0.1:{site.port}"
 
 
+by_http = pytest.mark.parametrize("address", ["http", pytest.param("ws", marks=pytest.mark.long)], indirect=True)
+by_ws = pytest.mark.parametrize("address", ["ws", pytest.param("http", marks=pytest.mark.long)], indirect=True)
+
+
 async def outcomes(site: Site, run_id: str) -> list[tuple[str, int]]:
     run = await site.client.finished("cs241", run_id)
     return [(job["outcome"], job["attempts"]) for job in run["jobs"]]
 
 
-@pytest.mark.parametrize("ends", ["while the API is down", "after it is back"])
+@pytest.mark.parametrize(
+    ("address", "ends"),
+    [
+        ("http", "while the API is down"),
+        ("ws", "after it is back"),
+        pytest.param("ws", "while the API is down", marks=pytest.mark.long),
+        pytest.param("http", "after it is back", marks=pytest.mark.long),
+    ],
+    indirect=["address"],
+)
 async def test_a_job_outlives_its_api(site: Site, address: str, ends: str) -> None:
     await site.processes.attached_grader("host1", address)
     run_id = await site.submit()
@@ -84,6 +97,7 @@ async def test_a_job_outlives_its_api(site: Site, address: str, ends: str) -> No
     assert await outcomes(site, await site.submit()) == [("succeeded", 1)], "the grader goes on"
 
 
+@by_ws
 async def test_an_undelivered_result_is_reported_after_a_restart(site: Site, address: str) -> None:
     await site.processes.attached_grader("host1", address)
     run_id = await site.submit()
@@ -99,6 +113,7 @@ async def test_an_undelivered_result_is_reported_after_a_restart(site: Site, add
     assert await outcomes(site, run_id) == [("succeeded", 1)]
 
 
+@by_http
 @pytest.mark.parametrize("heartbeat", ["1"])  # a job of a silent poller starts anew once its lease has expired
 async def test_a_killed_graders_job_starts_elsewhere(site: Site, address: str) -> None:
     await site.processes.attached_grader("host1", address)
@@ -112,6 +127,7 @@ async def test_a_killed_graders_job_starts_elsewhere(site: Site, address: str) -
     assert await outcomes(site, run_id) == [("succeeded", 2)]
 
 
+@by_ws
 async def test_a_wrong_token_is_logged_and_ends_the_grader(site: Site, address: str) -> None:
     await site.processes.attached_grader("host1", address, token="guessed")
 

@@ -10,7 +10,6 @@ from harness import Cluster, stage, until
 from broadway.dispatcher import queue_probes
 from broadway.dispatcher.patience import Patience
 from broadway.domain.job import JobClass, Phase
-from broadway.messages.batches import JobsQueued
 from broadway.messages.events import JobDispatched
 from broadway.messages.topology import (
     DEAD_LETTERS,
@@ -43,9 +42,10 @@ async def purge(cluster: Cluster, *queues: str) -> int:
 
 
 @impatient
-async def test_a_purged_backlog_is_published_again(cluster: Cluster) -> None:
+async def test_a_purged_backlog_is_published_again(cluster: Cluster, few_per_message: int) -> None:
+    students = 2 * few_per_message + 2
     await cluster.client.register("capped", "mp1", students=[stage("exit", "0")])
-    run_id = await cluster.client.submit("capped", "mp1", students=2 * JobsQueued.most + 2)
+    run_id = await cluster.client.submit("capped", "mp1", students=students)
     backlog = course_queue("capped", JobClass.BULK)
     await until(lambda: depth(cluster, ready_queue("default").name))
     await until(lambda: depth(cluster, backlog.name))  # the dispatcher has two messages, for a cap of two jobs
@@ -54,7 +54,7 @@ async def test_a_purged_backlog_is_published_again(cluster: Cluster) -> None:
     cluster.graders.start("host1", slots=2)
     run = await cluster.client.finished("capped", run_id)
 
-    assert [job["outcome"] for job in run["jobs"]] == ["succeeded"] * (2 * JobsQueued.most + 2)
+    assert [job["outcome"] for job in run["jobs"]] == ["succeeded"] * students
 
 
 async def depth(cluster: Cluster, name: str) -> int:

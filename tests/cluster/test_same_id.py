@@ -31,7 +31,7 @@ def settings(settings: Any) -> Any:
     return settings.model_copy(update={"heartbeat_interval": 3})
 
 
-@pytest.fixture(params=["broker", "http", "ws"])
+@pytest.fixture(params=["broker", "ws", pytest.param("http", marks=pytest.mark.long)])
 def address(request: pytest.FixtureRequest, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of the API, for each kind of link."""
     cluster.settings.offer_amqp = request.param == "broker"

@@ -28,8 +28,15 @@ async def has_logged(program: Processes, name: str, text: str) -> None:
     await until(lambda: text in program.log(name))
 
 
-@pytest.mark.parametrize("service", ["dispatcher", "results"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("service", "number"),
+    [
+        ("dispatcher", signal.SIGTERM),
+        ("results", signal.SIGINT),
+        pytest.param("dispatcher", signal.SIGINT, marks=pytest.mark.long),
+        pytest.param("results", signal.SIGTERM, marks=pytest.mark.long),
+    ],
+)
 async def test_a_service_that_waits_for_the_broker_ends_when_told(
     lonely: Processes, service: str, number: signal.Signals
 ) -> None:

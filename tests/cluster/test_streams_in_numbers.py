@@ -14,8 +14,7 @@ from harness import IS_WHOLE, Client, Place, free_port, stage, until
 from pollers import Poller
 from processes import QUICK_DISPATCHER, Processes, processes
 
-POLLERS = 4
-WATCHERS = 200 if IS_WHOLE else 60
+POLLERS, WATCHERS = (4, 200) if IS_WHOLE else (2, 30)
 
 
 @dataclass

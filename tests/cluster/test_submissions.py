@@ -11,14 +11,20 @@ from pymongo import AsyncMongoClient
 
 COURSE = "/api/v2/courses/cs241"
 STAFF = {"Authorization": "Bearer staff-241"}
-STUDENTS = [f"s{number}" for number in range(6)]
+STUDENTS = [f"s{number}" for number in range(4)]
 
 
-@pytest.fixture(params=["broker", "http", "ws"])
+@pytest.fixture
 def address(request: pytest.FixtureRequest, cluster: Cluster) -> str:
     """The address of an API, for each link of a grader."""
     cluster.settings.offer_amqp = request.param == "broker"
     return f"{'ws' if request.param == 'ws' else 'http'}://127.0.0.1:{cluster.settings.bind_port}"
+
+
+def over(*links: str) -> pytest.MarkDecorator:
+    """Take these links in each session, and the others in the long one, since all share most of their code."""
+    others = (pytest.param(link, marks=pytest.mark.long) for link in ("broker", "http", "ws") if link not in links)
+    return pytest.mark.parametrize("address", [*links, *others], indirect=True)
 
 
 async def hand_in(cluster: Cluster, student: str, files: dict[str, bytes]) -> dict[str, Any]:
@@ -41,6 +47,7 @@ async def output_of(cluster: Cluster, run_id: str) -> str:
     return str(log.json()["data"]["stdout"])
 
 
+@over("broker", "ws")
 async def test_each_job_gets_the_files_of_its_own_submission(cluster: Cluster, address: str) -> None:
     containers = cluster.graders.attach("host1", address, slots=2)
     await cluster.client.register("cs241", "mp1", students=[stage("digests", "submission")])
@@ -59,6 +66,7 @@ async def test_each_job_gets_the_files_of_its_own_submission(cluster: Cluster, a
     assert len(containers.started) == len(STUDENTS)
 
 
+@over("http")
 async def test_a_changed_file_in_a_graders_cache_is_fetched_again(cluster: Cluster, address: str) -> None:
     cluster.graders.attach("host1", address, slots=1)
     await cluster.client.register("cs241", "mp1", students=[stage("read", "submission/main.c")])

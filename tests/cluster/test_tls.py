@@ -1,6 +1,8 @@
 """TLS between all hosts, with certificates of a private authority; peers without a trusted certificate are refused."""
 
 import json
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -97,6 +99,7 @@ async def site(mongodb_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> As
                 *QUICK_DISPATCHER,
             )
             yield Site(f"https://localhost:{port}", amqps_url, ours, stranger, control_plane, hosts)
+        os.kill(node.pid, signal.SIGKILL)  # its data are temporary, and it would take seconds to end
 
 
 async def test_a_run_completes_over_tls_alone(site: Site) -> None:

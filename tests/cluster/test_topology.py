@@ -62,28 +62,32 @@ async def management(broker_node: Node) -> AsyncIterator[Management]:
 
 
 @pytest.fixture
-async def operator(place: Place, management: Management, broker_node: Node) -> Operator:
+def bare(place: Place, management: Management, broker_node: Node) -> Operator:
+    """An operator of a broker that has nothing yet."""
+    return Operator(place, management, broker_node.administration)
+
+
+@pytest.fixture
+async def operator(place: Place, bare: Operator) -> Operator:
     """An operator of a broker that has the complete topology, for one course."""
     names = {"primary": f"{place.name}_ag", "logs": f"{place.name}_logs"}
     async with Store.connect(place.mongodb_dsn, **names, server_timeout=5, service="test") as store:
         await store.courses.replace_all([Course(id="cs241", tokens=(), pool="gpu")])
-    operator = Operator(place, management, broker_node.administration)
-    assert (await operator.apply()).exit_code == 0
-    return operator
+    assert (await bare.apply()).exit_code == 0
+    return bare
 
 
-async def test_an_empty_broker_gets_everything(place: Place, management: Management, broker_node: Node) -> None:
-    operator = Operator(place, management, broker_node.administration)
-    bare = await operator.check()
-    assert bare.exit_code == 1
-    assert f"queue {RESULTS.name} is missing" in bare.problems
-    assert f"policy {POLICY} is missing" in bare.problems
+async def test_an_empty_broker_gets_everything(bare: Operator) -> None:
+    found = await bare.check()
+    assert found.exit_code == 1
+    assert f"queue {RESULTS.name} is missing" in found.problems
+    assert f"policy {POLICY} is missing" in found.problems
 
-    repaired = await operator.apply()
+    repaired = await bare.apply()
 
     assert repaired.exit_code == 0
     assert repaired.problems == []
-    text = await operator.topology("check")
+    text = await bare.topology("check")
     assert text.exit_code == 0
     assert text.stdout == "the broker has all that it should have\n"
 
@@ -183,21 +187,21 @@ async def test_the_broker_can_import_the_shown_definitions(operator: Operator, m
     assert (await operator.topology("show")).stdout.count("\n") > len(names)
 
 
-async def test_without_a_management_url_the_error_names_the_setting(operator: Operator) -> None:
-    operator.environment.pop("BROADWAY_MANAGEMENT_URL")
-    refused = await operator.topology("check", "--shared")
+async def test_without_a_management_url_the_error_names_the_setting(bare: Operator) -> None:
+    bare.environment.pop("BROADWAY_MANAGEMENT_URL")
+    refused = await bare.topology("check", "--shared")
     assert refused.exit_code == 2
     assert "BROADWAY_MANAGEMENT_URL" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
 @pytest.mark.parametrize("what", ["broker", "store"])
-async def test_an_unavailable_part_is_reported_in_one_line(operator: Operator, what: str) -> None:
+async def test_an_unavailable_part_is_reported_in_one_line(bare: Operator, what: str) -> None:
     nowhere = "127.0.0.1:9"
     variables = {"BROADWAY_MONGODB_DSN": f"mongodb://{nowhere}", "BROADWAY_MONGODB_TIMEOUT": "1"}
     if what == "broker":
         variables = {"BROADWAY_MANAGEMENT_URL": f"http://guest:hush-hush@{nowhere}"}
-    failed = await operator.topology("check", **variables)
+    failed = await bare.topology("check", **variables)
     assert failed.exit_code == 1
     assert nowhere in failed.stderr
     assert len(failed.stderr.splitlines()) == 1

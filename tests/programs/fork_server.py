@@ -55,6 +55,7 @@ class Request:
     arguments: list[str]
     environment: dict[str, str]
     directory: str
+    stdin: str = os.devnull
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,8 @@ def run(request: Request) -> None:
     os.environ.clear()
     os.environ.update(request.environment)
     os.chdir(request.directory)
+    if request.stdin != os.devnull:
+        os.dup2(os.open(request.stdin, os.O_RDONLY), 0)
     first, *rest = request.arguments
     if first == "-m":
         sys.path[0] = request.directory

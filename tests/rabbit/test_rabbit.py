@@ -463,16 +463,22 @@ async def test_reject_moves_the_message_to_the_dead_letters(rabbit: Rabbit, mana
     assert await rabbit.depth(BACKLOG) == 0
 
 
+UNREADABLE: list[tuple[dict[str, Any], bytes, str]] = [
+    ({}, b"hello", "unknown event type"),
+    ({"ce-type": "io.broadway.job.queued.v1"}, b"{", "expected JSON"),
+    ({"ce-type": "io.broadway.job.queued.v1"}, b"{}", "is missing"),
+    ({"ce-type": 7, "x-death": "odd"}, b"\xff", "unknown event type"),
+]
+
+
 @pytest.mark.parametrize(
-    ("headers", "body", "reason"),
+    ("headers", "body", "reason", "message_id"),
     [
-        ({}, b"hello", "unknown event type"),
-        ({"ce-type": "io.broadway.job.queued.v1"}, b"{", "expected JSON"),
-        ({"ce-type": "io.broadway.job.queued.v1"}, b"{}", "is missing"),
-        ({"ce-type": 7, "x-death": "odd"}, b"\xff", "unknown event type"),
+        pytest.param(*each, message_id, marks=[] if number % 2 == place else pytest.mark.long)
+        for place, message_id in enumerate([None, "m1"])
+        for number, each in enumerate(UNREADABLE)
     ],
 )
-@pytest.mark.parametrize("message_id", [None, "m1"])
 async def test_an_unreadable_message_becomes_a_dead_letter(
     rabbit: Rabbit,
     place: Place,
