@@ -1,8 +1,8 @@
 """The distribution of tests to several workers (scripts/test): by file, each with its own fixtures.
 
 All tests that need a container engine go to one worker: two engines rewrite each other's packet filter, and the
-contents of an engine can only be checked while nothing else uses it. Tests that strike servers of their own share a
-worker, too. Long tests come first.
+contents of an engine can only be checked while nothing else uses it. Some other files share a worker, too. Long tests
+come first.
 """
 
 import pytest
@@ -27,8 +27,11 @@ ENGINE = (
     "tests/local/test_engine.py",
     "tests/test_up.py",
 )
-# They strike a broker and a store, which start once for all of them.
-STRIKING = ("tests/faults/test_chaos.py", "tests/faults/test_parts_away.py")
+# Files whose tests share what only they need: servers that they strike, and stores with the documents of a recording.
+TOGETHER = (
+    ("tests/faults/test_chaos.py", "tests/faults/test_parts_away.py"),
+    ("tests/recordings/test_documents.py", "tests/recordings/test_grade_documents.py"),
+)
 LONG = ("tests/faults/", "tests/hosts/", "tests/cluster/", "tests/rabbit/", "tests/local/", "tests/compat/")
 
 
@@ -51,6 +54,6 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        if path in STRIKING:
-            return "striking"
-        return "engine" if needs_engine(path) else path
+        if needs_engine(path):
+            return "engine"
+        return next((" ".join(files) for files in TOGETHER if path in files), path)

@@ -44,7 +44,7 @@ async def shared(parts: Parts) -> AsyncIterator[Servers]:
 
 @pytest.fixture(scope="session")
 async def struck(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Servers]:
-    """A broker and a store for worlds whose faults strike them; packing.STRIKING has the files of their tests."""
+    """A broker and a store for worlds whose faults strike them; packing.TOGETHER has the files of their tests."""
     async with private(tmp_path_factory.mktemp("struck")) as servers:
         yield servers
 

@@ -25,7 +25,7 @@ LINKS = [
     ("ingest-1", "store"),
 ]
 SECONDS = 12 if IS_WHOLE else 3  # 12 s exceed the broker's timeout and every other time limit
-JOBS = 40 if IS_WHOLE else 20  # between two faults
+JOBS = 40 if IS_WHOLE else 10  # between two faults
 PHASES: dict[str, Any] = {
     "pre_processing_pipeline": [stage("exit", "0")],
     "student_pipeline": [stage("sleep", "0.1"), stage("fails-for", "STUDENT_ID", "7")],
