@@ -27,8 +27,15 @@ ENGINE = (
     "tests/local/test_engine.py",
     "tests/test_up.py",
 )
-# Files whose tests share what only they need: servers that they strike, and stores with the documents of a recording.
+# Files whose tests share what only they need: an API, servers that they strike, stores with a recording's documents.
 TOGETHER = (
+    tuple(
+        f"tests/compat/test_{name}.py"
+        for name in (
+            *("authorization", "client_endpoints", "envelopes", "environment"),
+            *("polling_workers", "queue", "run_states", "streams", "websocket_workers"),
+        )
+    ),
     ("tests/faults/test_chaos.py", "tests/faults/test_parts_away.py"),
     ("tests/recordings/test_documents.py", "tests/recordings/test_grade_documents.py"),
 )
