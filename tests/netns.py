@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from harness import Client
 from processes import CLUSTER_TOKEN, TESTS, Processes
 
-from broadway.local.broker import Broker
 from broadway.local.processes import output
 
 
@@ -35,16 +34,19 @@ class Network:
 
 @dataclass(frozen=True)
 class Site:
-    """A control plane that the hosts can reach, and the processes of their graders."""
+    """A control plane that the hosts can reach, and the processes of their graders, which have their hosts' names.
+
+    ``administration`` is the address of the broker's management API.
+    """
 
     network: Network
-    node: Broker
+    administration: str
     client: Client
     processes: Processes
 
-    async def join(self, host: Host, grader_id: str, *, slots: int = 2) -> None:
-        """Start a grader with an operator's command line, but with a fake runtime."""
-        program = str(TESTS / "programs" / "host_grader.py")
-        line = (sys.executable, program, CLUSTER_TOKEN, grader_id, "--api-host", str(self.client.http.base_url))
-        more = ("--slots", str(slots), "--work-dir", str(self.processes.directory / "work" / host.name))
-        await self.processes.start(grader_id, "ip", "netns", "exec", host.name, *line, *more)
+    async def join(self, host: Host, *, slots: int = 2) -> None:
+        """Start a host's grader with an operator's command line, but with a fake runtime."""
+        program, name = str(TESTS / "programs" / "host_grader.py"), host.name
+        line = (sys.executable, program, CLUSTER_TOKEN, name, "--api-host", str(self.client.http.base_url))
+        more = ("--slots", str(slots), "--work-dir", str(self.processes.directory / "work" / name))
+        await self.processes.start(name, *line, *more, HOST=name)

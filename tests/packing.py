@@ -1,7 +1,8 @@
 """The distribution of tests to several workers (scripts/test): by file, each with its own fixtures.
 
 All tests that need a container engine go to one worker: two engines rewrite each other's packet filter, and the
-contents of an engine can only be checked while nothing else uses it. Long tests come first.
+contents of an engine can only be checked while nothing else uses it. Some other files share a worker, too. Long tests
+come first.
 """
 
 import pytest
@@ -26,6 +27,18 @@ ENGINE = (
     "tests/local/test_engine.py",
     "tests/test_up.py",
 )
+# Files whose tests share what only they need: an API, servers that they strike, stores with a recording's documents.
+TOGETHER = (
+    tuple(
+        f"tests/compat/test_{name}.py"
+        for name in (
+            *("authorization", "client_endpoints", "envelopes", "environment"),
+            *("polling_workers", "queue", "run_states", "streams", "websocket_workers"),
+        )
+    ),
+    ("tests/faults/test_chaos.py", "tests/faults/test_parts_away.py"),
+    ("tests/recordings/test_documents.py", "tests/recordings/test_grade_documents.py"),
+)
 LONG = ("tests/faults/", "tests/hosts/", "tests/cluster/", "tests/rabbit/", "tests/local/", "tests/compat/")
 
 
@@ -44,8 +57,10 @@ def rank(path: str) -> int:
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
-    """Hands whole files to workers, and all files that need an engine to the same worker."""
+    """Hands whole files to workers, and files that need the same servers to the same worker."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        return "engine" if needs_engine(path) else path
+        if needs_engine(path):
+            return "engine"
+        return next((" ".join(files) for files in TOGETHER if path in files), path)

@@ -31,9 +31,9 @@ class Processes:
     is_warm: bool = True
     running: dict[str, Process] = field(default_factory=dict)
 
-    async def start(self, name: str, *command: str, without: str = "") -> None:
-        """Start a command; ``without`` names a variable that it does not get."""
-        given = {**os.environ, **self.environment, "PYTHONPATH": PATH}
+    async def start(self, name: str, *command: str, without: str = "", **more: str) -> None:
+        """Start a command; ``more`` are variables of its own, and ``without`` names one that it does not get."""
+        given = {**os.environ, **self.environment, "PYTHONPATH": PATH, **more}
         environment = {name: value for name, value in given.items() if name != without}
         with (self.directory / f"{name}.log").open("ab") as log:
             self.running[name] = await launch(

@@ -29,12 +29,14 @@ async def fill(source: Databases, recording: Path) -> None:
     """Store the documents of a recording; the store of a restore has its own records of migrations."""
     lines = (recording / "documents.jsonl").read_text().splitlines()
     options = json_util.JSONOptions(tz_aware=True, json_mode=json_util.JSONMode.CANONICAL)
+    held: dict[str, list[Any]] = {}
     for line in lines:
         each = json_util.loads(line, json_options=options)
-        if each["collection"] == "migration":
-            continue
-        database = source.logs if each["collection"] == "job_log" else source.primary
-        await database[each["collection"]].insert_one(each["document"])
+        held.setdefault(each["collection"], []).append(each["document"])
+    held.pop("migration", None)
+    for collection, documents in held.items():
+        database = source.logs if collection == "job_log" else source.primary
+        await database[collection].insert_many(documents)
 
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda each: each.name)

@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx2
 import pytest
 import websockets
+from compat.protocol import Places
 from harness import PATIENCE, Client, Place, free_port, stage, until
 from processes import processes
 
@@ -62,27 +63,39 @@ class Server:
         return bool(alive)
 
 
-@pytest.fixture
-async def server(place: Place, tmp_path: Path) -> AsyncIterator[Server]:
-    courses = tmp_path / "courses.json"
+@contextlib.asynccontextmanager
+async def serving(place: Place, directory: Path) -> AsyncIterator[Server]:
+    courses = directory / "courses.json"
     courses.write_text(json.dumps({COURSE: {"tokens": [STAFF]}}))
-    port = free_port()
-    flags = [
-        "--token",
-        "cluster-token",
-        "--original-graders",
-        "default",
-        "--bind-addr",
-        "127.0.0.1",
-        "--bind-port",
-        str(port),
-    ]
-    flags += ["--course-config", str(courses), "--heartbeat-interval", "1", "--reconcile-interval", "0.5"]
-    async with processes(tmp_path / "processes", place.environment) as started, contextlib.AsyncExitStack() as stack:
+    port = str(free_port())
+    flags = ["--token", "cluster-token", "--original-graders", "default", "--bind-addr", "127.0.0.1"]
+    flags += ["--bind-port", port, "--course-config", str(courses)]
+    flags += ["--heartbeat-interval", "1", "--reconcile-interval", "0.5"]
+    async with processes(directory / "processes", place.environment) as started, contextlib.AsyncExitStack() as stack:
         await started.service("api", *flags)
         client = await stack.enter_async_context(Client.connect(f"http://127.0.0.1:{port}"))
         await until(client.is_ready)
-        yield Server(client, port, stack)
+        yield Server(client, int(port), stack)
+
+
+@pytest.fixture(scope="module")
+async def shared(places: Places, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    async with places() as place, serving(place, tmp_path_factory.mktemp("shared")) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def server(shared: Server) -> AsyncIterator[Server]:
+    """The API that these tests share, on which other tests have left jobs."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield replace(shared, stack=stack)
+
+
+@pytest.fixture
+async def own(place: Place, tmp_path: Path) -> AsyncIterator[Server]:
+    """An API without jobs, for tests of the graders that get them."""
+    async with serving(place, tmp_path) as opened:
+        yield opened
 
 
 def head(path: str, *lines: str, token: str = STAFF, method: str = "POST") -> bytes:
@@ -134,8 +147,8 @@ async def test_clients_that_disconnect_early_do_not_block_other_clients(server: 
     await server.serves_others()
 
 
-async def test_a_frame_over_the_limit_closes_that_connection_only(server: Server) -> None:
-    url = f"ws://127.0.0.1:{server.port}/api/v1/worker_ws"
+async def test_a_frame_over_the_limit_closes_that_connection_only(own: Server) -> None:
+    url = f"ws://127.0.0.1:{own.port}/api/v1/worker_ws"
     async with (
         websockets.connect(f"{url}/greedy", additional_headers=CLUSTER) as greedy,
         websockets.connect(f"{url}/honest", additional_headers=CLUSTER, ping_interval=0.3) as honest,
@@ -149,12 +162,12 @@ async def test_a_frame_over_the_limit_closes_that_connection_only(server: Server
 
         assert closed.value.rcvd
         assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1009, "message too big")
-        await server.serves_others()
+        await own.serves_others()
         assert json.loads(await honest.recv())["stages"]
 
 
-async def test_a_frame_up_to_the_limit_is_read(server: Server) -> None:
-    url = f"ws://127.0.0.1:{server.port}/api/v1/worker_ws/large"
+async def test_a_frame_up_to_the_limit_is_read(own: Server) -> None:
+    url = f"ws://127.0.0.1:{own.port}/api/v1/worker_ws/large"
     async with websockets.connect(url, additional_headers=CLUSTER) as large:
         await large.send(json.dumps({"type": "register", "args": {"hostname": "h"}}))
         assert json.loads(await large.recv()) == {"success": True}
@@ -168,38 +181,38 @@ async def test_a_frame_up_to_the_limit_is_read(server: Server) -> None:
         assert closed.value.rcvd.reason == "job with the given ID not found", "it was read"
 
 
-async def test_a_grader_that_vanishes_is_found_dead_and_its_job_waits_again(server: Server) -> None:
+async def test_a_grader_that_vanishes_is_found_dead_and_its_job_waits_again(own: Server) -> None:
     """A half-open connection: the server receives nothing more, not even its end."""
-    reader = await server.upgrade("cut-off")
+    reader = await own.upgrade("cut-off")
     await reader.readuntil(b'{"success": true}')
-    await server.client.register(COURSE, "mp1", students=[stage("exit", "0")])
-    await server.client.submit(COURSE, "mp1", students=1)
+    await own.client.register(COURSE, "mp1", students=[stage("exit", "0")])
+    await own.client.submit(COURSE, "mp1", students=1)
     await reader.readuntil(b'"stages"')
 
-    await server.serves_others()
+    await own.serves_others()
 
     async def is_found_dead() -> bool:
-        return not await server.is_alive("cut-off")
+        return not await own.is_alive("cut-off")
 
     await until(is_found_dead)
 
     async def waits_again() -> bool:
-        answer = await server.client.http.get("/api/v1/grading_job/next", headers=CLUSTER)
+        answer = await own.client.http.get("/api/v1/grading_job/next", headers=CLUSTER)
         return answer.status_code == httpx2.codes.OK
 
-    await server.client.http.post("/api/v1/worker/next", json={"hostname": "next"}, headers=CLUSTER)
+    await own.client.http.post("/api/v1/worker/next", json={"hostname": "next"}, headers=CLUSTER)
     await until(waits_again)
 
 
-async def test_a_grader_that_reads_nothing_does_not_block_other_clients(server: Server) -> None:
-    await server.client.register(COURSE, "large", students=[stage("exit", "0", env=LARGE)] * 8)
-    await server.upgrade("deaf")
-    await server.client.submit(COURSE, "large", students=1)
+async def test_a_grader_that_reads_nothing_does_not_block_other_clients(own: Server) -> None:
+    await own.client.register(COURSE, "large", students=[stage("exit", "0", env=LARGE)] * 8)
+    await own.upgrade("deaf")
+    await own.client.submit(COURSE, "large", students=1)
 
-    await server.serves_others()
+    await own.serves_others()
 
     async def is_found_dead() -> bool:
-        return not await server.is_alive("deaf")
+        return not await own.is_alive("deaf")
 
     await until(is_found_dead)
 

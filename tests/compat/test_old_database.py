@@ -36,7 +36,7 @@ from compat.protocol import (
     is_refused,
     query_token_of,
 )
-from harness import Client, Place, free_port, stage, token_of, until
+from harness import IS_WHOLE, Client, Place, free_port, stage, token_of, until
 from processes import QUICK_DISPATCHER, processes
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
@@ -539,7 +539,7 @@ async def test_no_query_scans_a_large_old_collection(mongodb_dsn: str) -> None:
         logs = Logs(database["job_log"], outcomes)
         for collection in (jobs, runs, logs):
             await collection.ensure_indexes()
-        some = await _many_jobs(database, runs=50, jobs=200)
+        some = await _many_jobs(database, runs=RUNS, jobs=200)
         listener.queries.clear()
 
         await _run_all_queries(jobs, runs, logs, some)
@@ -549,6 +549,7 @@ async def test_no_query_scans_a_large_old_collection(mongodb_dsn: str) -> None:
             assert await _starts_with_an_index(database, query), query
 
 
+RUNS = 50 if IS_WHOLE else 5  # of an old deployment
 KEPT = ("grading_job", "grading_run", "job_log")
 
 

@@ -2,10 +2,11 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
+from secrets import token_hex
 
 import pytest
 from faults.report import DOCUMENT, Report
-from faults.servers import Parts, Servers, VirtualHost
+from faults.servers import Parts, Servers, VirtualHost, private
 from harness import IS_WHOLE, Place
 from servers import Node
 
@@ -39,3 +40,16 @@ async def shared(parts: Parts) -> AsyncIterator[Servers]:
     """A part of the session's broker and store, for the worlds of a module."""
     async with parts() as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+async def struck(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Servers]:
+    """A broker and a store for worlds whose faults strike them; packing.TOGETHER has the files of their tests."""
+    async with private(tmp_path_factory.mktemp("struck")) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+async def fragile(struck: Servers) -> Servers:
+    """A part of the broker and the store that faults strike, for the worlds of a module."""
+    return await struck.part(f"t{token_hex(4)}")

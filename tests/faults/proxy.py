@@ -33,11 +33,11 @@ class Link:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def to(cls, host: str, server_port: int, *, port: int = 0) -> AsyncIterator[Self]:
-        """Open a link on a port of 127.0.0.1, on a free one unless it is given."""
+    async def to(cls, host: str, server_port: int, *, port: int = 0, at: str = "127.0.0.1") -> AsyncIterator[Self]:
+        """Open a link on a port of an address, on a free one unless it is given."""
         link = cls(host, server_port)
         link._is_clear.set()
-        async with await asyncio.start_server(link._serve, "127.0.0.1", port) as server:
+        async with await asyncio.start_server(link._serve, at, port) as server:
             link.port = server.sockets[0].getsockname()[1]
             yield link
             server.close()

@@ -11,12 +11,14 @@ import shutil
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, Protocol, Self, TypeVar
 
 import httpx2
+from erlang import call
 from harness import PATIENCE, free_port
+from yarl import URL
 
 from broadway.local.broker import Broker, broker
 from broadway.local.processes import ChildError, LocalError
@@ -128,6 +130,14 @@ class VirtualHost:
     def management(self) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(base_url=self.management_url, auth=self.login, timeout=PATIENCE)
 
+    async def part(self, name: str) -> str:
+        """Add a virtual host to the broker, and return its address."""
+        async with self.management() as http:
+            (await http.put(f"/api/vhosts/{name}")).raise_for_status()
+            grant = {"configure": ".*", "write": ".*", "read": ".*"}
+            (await http.put(f"/api/permissions/{name}/{self.login[0]}", json=grant)).raise_for_status()
+        return str(URL(self.url).with_path(name))
+
     async def close_connections(self) -> int:
         async with self.management() as http:
             found = (await http.get(f"/api/vhosts/{self.name}/connections?disable_stats=true")).json()
@@ -179,20 +189,20 @@ class Rabbit(VirtualHost):
     @contextlib.asynccontextmanager
     async def short_of_memory(self) -> AsyncIterator[None]:
         """Raise a memory alarm for the time of the block, which blocks publishers."""
-        await self.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.00001).")
+        await self.call("vm_memory_monitor set_vm_memory_high_watermark [0.00001]")
         try:
             yield
         finally:
-            await self.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4).")
+            await self.call("vm_memory_monitor set_vm_memory_high_watermark [0.4]")
 
     @contextlib.asynccontextmanager
     async def short_of_disk(self) -> AsyncIterator[None]:
         """Raise a disk alarm for the time of the block, which blocks publishers too."""
-        await self.evaluate("rabbit_disk_monitor:set_disk_free_limit(1000000000000000000).")
+        await self.call("rabbit_disk_monitor set_disk_free_limit [1000000000000000000]")
         try:
             yield
         finally:
-            await self.evaluate("rabbit_disk_monitor:set_disk_free_limit(50000000).")
+            await self.call("rabbit_disk_monitor set_disk_free_limit [50000000]")
 
     async def alarm(self, seconds: float) -> None:
         async with self.short_of_memory():
@@ -202,23 +212,9 @@ class Rabbit(VirtualHost):
         async with self.short_of_disk():
             await asyncio.sleep(seconds)
 
-    async def evaluate(self, expression: str) -> str:
-        """Run an Erlang expression in the node, and return its output."""
-        process, node = Path("/proc", str(self.server.current.pid)), self.server.current.node
-        arguments = (process / "cmdline").read_text().split("\0")
-        port = arguments[arguments.index("-erl_epmd_port") + 1]
-        environment = dict(pair.split("=", 1) for pair in (process / "environ").read_text().split("\0") if "=" in pair)
-        environment["RABBITMQ_CTL_ERL_ARGS"] = f"-start_epmd false -erl_epmd_port {port} -dist_listen false"
-        control = next(filter(None, map(shutil.which, ("/usr/lib/rabbitmq/bin/rabbitmqctl", "rabbitmqctl"))))
-        evaluation = await asyncio.create_subprocess_exec(
-            *(control, "-n", node, "eval", expression),
-            env=environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        printed, _ = await evaluation.communicate()
-        assert evaluation.returncode == 0, printed.decode()
-        return printed.decode().strip()
+    async def call(self, function: str) -> None:
+        """Call an Erlang function in the node: its module, name and arguments."""
+        await call(self.server.current.pid, function)
 
     async def lose_everything(self) -> None:
         """Kill the broker and delete all its data on disk."""
@@ -257,6 +253,12 @@ class Servers:
     @property
     def environment(self) -> dict[str, str]:
         return {"BROADWAY_MONGODB_PRIMARY": self.primary, "BROADWAY_MONGODB_LOGS": self.logs}
+
+    async def part(self, name: str) -> "Servers":
+        """Return a new part of these servers, with the tools of all: a virtual host, and two databases."""
+        assert self.rabbit, "it has an operator's tools"
+        rabbit = replace(self.rabbit, url=await self.rabbit.part(name))
+        return replace(self, host=rabbit, rabbit=rabbit, primary=f"{name}_ag", logs=f"{name}_logs")
 
     def site(self) -> AbstractAsyncContextManager[RawDocuments]:
         """Connect to the databases as backups do."""

@@ -18,7 +18,8 @@ from broadway.backup.take import take
 from broadway.mongo.raw_documents import JOBS, RUNS
 
 SLOTS = 4
-NUMBER, STUDENTS = (40, 50) if IS_WHOLE else (4, 20)
+NUMBER, STUDENTS = (40, 50) if IS_WHOLE else (4, 10)
+RESULTS = 2 if IS_WHOLE else 1
 TOTAL = NUMBER * (STUDENTS + 2)
 PERCENTAGES = (10, 50, 90) if IS_WHOLE else (40,)  # of the jobs, which have ended when a backup begins
 CONFIG: dict[str, Any] = {
@@ -43,7 +44,7 @@ async def test_a_restore_into_an_empty_site_continues_what_was_under_way(
             async for done in restore(site, tmp_path / "backup", await checked(tmp_path / "backup"), by="a test"):
                 restored[done.place] = done.documents
 
-    async with World.open(tmp_path / "site", graders=2, results=2, slots=SLOTS, fill=fill, shared=shared) as site:
+    async with World.open(tmp_path / "site", graders=2, results=RESULTS, slots=SLOTS, fill=fill, shared=shared) as site:
         run_ids = [str(run["_id"]) for run in await site.database["grading_run"].find({}, {"_id": 1}).to_list()]
         # A client whose answer was lost submits again, and gets its run.
         assert await site.submit(COURSES[0], "mp1", STUDENTS, key="run-0") in run_ids
@@ -68,7 +69,7 @@ async def test_a_restore_into_an_empty_site_continues_what_was_under_way(
 
 async def make_backup(servers: Servers, directory: Path, backup: Path, *, after: int) -> None:
     """Make a backup of a site while its services work on many runs, then lose the site."""
-    async with World.open(directory, graders=2, results=2, slots=SLOTS, shared=servers) as world:
+    async with World.open(directory, graders=2, results=RESULTS, slots=SLOTS, shared=servers) as world:
         for course in COURSES:
             await world.register(course, "mp1", CONFIG)
         for number in range(NUMBER):

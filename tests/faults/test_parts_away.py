@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 from faults.report import Report
-from faults.servers import Rabbit
+from faults.servers import Rabbit, Servers
 from faults.wire import Wire
 from faults.world import COURSES, World
 from harness import IS_WHOLE, PATIENCE, stage, token_of, until
@@ -28,9 +28,9 @@ SECRET = "a-secret-of-this-hook"
 
 
 @pytest.fixture(scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+async def world(fragile: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     directory: Path = tmp_path_factory.mktemp("world")
-    async with World.open(directory, graders=1, health_files=True) as world:
+    async with World.open(directory, graders=1, health_files=True, shared=fragile) as world:
         await world.register(COURSE, "mp1", {"student_pipeline": [stage("exit", "0")]})
         yield world
 

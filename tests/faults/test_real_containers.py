@@ -20,7 +20,7 @@ from broadway.local.engine import Engine, daemon, ground
 
 COURSE = COURSES[0]
 SLOTS = 2
-STUDENTS, KILLS, RESTARTS = (200, 15, 2) if IS_WHOLE else (12, 1, 1)
+STUDENTS, KILLS, RESTARTS = (200, 15, 2) if IS_WHOLE else (4, 1, 1)
 MARK = "3600.271828"  # a sleep that only this test uses, too long to end by itself
 
 

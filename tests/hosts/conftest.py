@@ -1,20 +1,23 @@
-"""A control plane, and hosts that reach it over a network."""
+"""A control plane, and hosts that reach it and the session's broker over a network."""
 
 import contextlib
 import json
 import os
-import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from secrets import randbelow, token_hex
 
 import pytest
-from harness import Client, free_port, until
+from faults.proxy import Link
+from harness import Client, Place, free_port, until
 from netns import Host, Network, Site
 from processes import CLUSTER_TOKEN, OPERATOR_TOKEN, QUICK_DISPATCHER, processes
+from servers import Node
+from yarl import URL
 
-from broadway.local.broker import broker
 from broadway.local.processes import LocalError, output
+from broadway.management import Management
+from broadway.messages.topology import grader_user
 
 COUNT = 3
 
@@ -53,37 +56,29 @@ async def _connect(host: Host, bridge: str, address: str) -> None:
 
 
 @pytest.fixture
-async def site(network: Network, mongodb_dsn: str, tmp_path: Path) -> AsyncIterator[Site]:
+async def site(network: Network, place: Place, broker_node: Node, tmp_path: Path) -> AsyncIterator[Site]:
     courses = tmp_path / "courses.json"
     courses.write_text(json.dumps({"cs241": {"tokens": ["staff-241"]}}))
-    name = f"t{token_hex(4)}"
-    async with broker(tmp_path / "broker", address=network.address) as node:
-        port = free_port()  # that the broker has not taken at this address
-        environment = {
-            "BROADWAY_AMQP_URL": node.amqp_url,
-            "BROADWAY_MONGODB_PRIMARY": f"{name}_ag",
-            "BROADWAY_MONGODB_LOGS": f"{name}_logs",
-            "BROADWAY_LOG_DIR": "",
-        }
-        for_the_api = {
-            "BROADWAY_MONGODB_DSN": mongodb_dsn,
-            "BROADWAY_MANAGEMENT_URL": node.administration,
-            "BROADWAY_TOKEN": CLUSTER_TOKEN,
-            "BROADWAY_OPERATOR_TOKEN": OPERATOR_TOKEN,
-        }
+    at, port, broker = network.address, free_port(), URL(place.amqp_url)
+    for_the_api = {
+        "BROADWAY_MANAGEMENT_URL": broker_node.administration,
+        "BROADWAY_TOKEN": CLUSTER_TOKEN,
+        "BROADWAY_OPERATOR_TOKEN": OPERATOR_TOKEN,
+    }
+    async with Link.to(broker.host or "", broker.port or 0, at=at) as link:
+        reachable = {"BROADWAY_AMQP_URL": str(broker.with_host(at).with_port(link.port))}
         async with (
-            processes(tmp_path / "api", {**environment, **for_the_api}) as control_plane,
+            processes(tmp_path / "api", {**place.environment, **reachable, **for_the_api}) as control_plane,
             processes(tmp_path / "graders", {"BROADWAY_LOG_DIR": ""}) as graders,
-            Client.connect(f"http://{network.address}:{port}") as client,
+            Client.connect(f"http://{at}:{port}") as client,
         ):
-            await control_plane.service(
-                "api",
-                *("--bind-addr", network.address, "--bind-port", str(port), "--course-config", str(courses)),
-                *QUICK_DISPATCHER,
-            )
+            own = ("--bind-addr", at, "--bind-port", str(port), "--course-config", str(courses))
+            await control_plane.service("api", *own, *QUICK_DISPATCHER)
             await until(client.is_ready)
-            yield Site(network, node, client, graders)
-        os.kill(node.pid, signal.SIGKILL)  # a clean stop takes 6 s
+            yield Site(network, broker_node.administration, client, graders)
+    async with Management.connect(broker_node.administration) as management:
+        for host in network.hosts:
+            await management.delete("users", grader_user(host.name))
 
 
 @pytest.fixture(autouse=True)

@@ -40,30 +40,33 @@ def is_in(site: Site, name: str, state: str) -> Callable[[], Awaitable[bool]]:
 @pytest.mark.long
 @pytest.mark.timeout(360)
 async def test_a_run_completes_although_one_host_is_revoked_and_one_is_cut_off(site: Site) -> None:
-    first, second, third = site.network.hosts
-    for host, name in ((first, "h1"), (second, "h2"), (third, "h3")):
-        await site.join(host, name)
+    hosts = site.network.hosts
+    names = (_, revoked_one, cut_one) = [host.name for host in hosts]
+    for host in hosts:
+        await site.join(host)
     await site.client.register("cs241", "mp1", students=[stage("sleep", "1")])
     run_id = await site.client.submit("cs241", "mp1", students=STUDENTS)
-    await until(all_run(site, "h1", "h2", "h3", jobs=2))
+    await until(all_run(site, *names, jobs=2))
 
-    await third.cut_off()
+    await hosts[2].cut_off()
     cut_at = time.monotonic()
-    revoked = await site.client.http.post("/api/v2/graders/h2/revoke", json={"reason": "stolen"}, headers=TOKEN)
+    revoked = await site.client.http.post(
+        f"/api/v2/graders/{revoked_one}/revoke", json={"reason": "stolen"}, headers=TOKEN
+    )
     assert revoked.status_code == 202
-    assert await site.processes.running["h2"].wait() == 1
-    await until(is_in(site, "h3", "gone"))
-    await until(lambda: is_forgotten(site, "h3"), within=90)  # the broker has missed its heartbeats
+    assert await site.processes.running[revoked_one].wait() == 1
+    await until(is_in(site, cut_one, "gone"))
+    await until(lambda: is_forgotten(site, cut_one), within=90)  # the broker has missed its heartbeats
     await asyncio.sleep(max(0, CUT - (time.monotonic() - cut_at)))
-    before = await graded_by(site, run_id, "h3")
-    await third.mend()
+    before = await graded_by(site, run_id, cut_one)
+    await hosts[2].mend()
     jobs = (await site.client.finished("cs241", run_id, within=180))["jobs"]
 
     assert len(jobs) == STUDENTS
     assert {(job["state"], job["outcome"]) for job in jobs} == {("finished", "succeeded")}
-    assert await graded_by(site, run_id, "h3") > before, "it has come back in time to take part"
-    assert (await graders(site))["h3"]["state"] == "online"
-    assert (await graders(site))["h2"]["state"] == "revoked"
+    assert await graded_by(site, run_id, cut_one) > before, "it has come back in time to take part"
+    assert (await graders(site))[cut_one]["state"] == "online"
+    assert (await graders(site))[revoked_one]["state"] == "revoked"
     assert max(job["attempts"] for job in jobs) <= 2, "only what was running where the link broke has started twice"
 
 
@@ -74,24 +77,25 @@ async def graded_by(site: Site, run_id: str, name: str) -> int:
 
 
 async def is_forgotten(site: Site, name: str) -> bool:
-    async with Management.connect(site.node.administration) as management:
+    async with Management.connect(site.administration) as management:
         return not await management.get("connections", "username", grader_user(name))
 
 
 async def test_a_revoked_host_cannot_join_until_it_is_readmitted(site: Site) -> None:
     host = site.network.hosts[0]
-    await site.join(host, "h1")
-    await until(lambda: has_joined(site, "h1"))
-    await site.client.http.post("/api/v2/graders/h1/revoke", headers=TOKEN)
-    assert await site.processes.running.pop("h1").wait() == 1
+    name = host.name
+    await site.join(host)
+    await until(lambda: has_joined(site, name))
+    await site.client.http.post(f"/api/v2/graders/{name}/revoke", headers=TOKEN)
+    assert await site.processes.running.pop(name).wait() == 1
 
-    await site.join(host, "h1")
-    assert await site.processes.running.pop("h1").wait() == 1
-    assert "has been revoked" in site.processes.log("h1")
+    await site.join(host)
+    assert await site.processes.running.pop(name).wait() == 1
+    assert "has been revoked" in site.processes.log(name)
 
-    await site.client.http.post("/api/v2/graders/h1/readmit", headers=TOKEN)
-    await site.join(host, "h1")
-    await until(is_in(site, "h1", "online"))
+    await site.client.http.post(f"/api/v2/graders/{name}/readmit", headers=TOKEN)
+    await site.join(host)
+    await until(is_in(site, name, "online"))
 
 
 async def has_joined(site: Site, name: str) -> bool:

@@ -91,7 +91,7 @@ async def answering(server: socket.socket) -> None:
         await asyncio.get_running_loop().sock_sendall(connection, b"hello")
 
 
-async def test_a_private_engine_runs_containers_and_keeps_only_its_images(tmp_path: Path) -> None:
+async def test_a_private_engine_runs_containers_and_keeps_only_its_images_even_if_it_is_killed(tmp_path: Path) -> None:
     before = await traces()
     async with engine(tmp_path, env=NOWHERE) as own, client(own) as connected:
         assert own.private
@@ -112,18 +112,11 @@ async def test_a_private_engine_runs_containers_and_keeps_only_its_images(tmp_pa
     assert await traces() == before
     assert mounts(str(tmp_path)) == set()
 
-    async with engine(tmp_path, env=NOWHERE) as own, client(own) as connected:
-        assert await asyncio.to_thread(connected.containers.list, all=True) == []
-        assert await asyncio.to_thread(run, connected, "echo again") == b"again\n"
-
-
-async def test_a_killed_engine_leaves_nothing_either(tmp_path: Path) -> None:
-    before = await traces()
     async with private(tmp_path) as own, client(own) as connected:
-        await asyncio.to_thread(connected.api.import_image_from_data, busybox(), "local/busybox")
-        running = await asyncio.to_thread(start, connected, "sleep 1000")
-        await asyncio.to_thread(running.reload)
-        pid = running.attrs["State"]["Pid"]
+        assert await asyncio.to_thread(connected.containers.list, all=True) == []
+        left_running = await asyncio.to_thread(start, connected, "sleep 1000")  # its image was kept
+        await asyncio.to_thread(left_running.reload)
+        pid = left_running.attrs["State"]["Pid"]
         assert own.child is not None
         os.kill(own.child.pid, signal.SIGKILL)
         assert "status -9" in str(await own.ended())

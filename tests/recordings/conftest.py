@@ -3,15 +3,18 @@
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
-from harness import Place
+from harness import IS_WHOLE, Place
 from recordings.record import Served, record, served
 from recordings.recording import Recording, directories, restore
 from recordings.system import databases
 
 from broadway.local.broker import Broker
 from broadway.mongo.store import Store
+
+MOST = None if IS_WHOLE else 6  # questions of a kind about each recording
 
 Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
 
@@ -38,16 +41,15 @@ async def made(places: Places, broker_node: Broker, tmp_path_factory: pytest.Tem
 
 @pytest.fixture(scope="module")
 async def restored(places: Places, recording: Recording) -> AsyncIterator[Served]:
-    """The ingest service over the documents of a recording, after it has answered all questions about them."""
-    async with places() as place, served(recording.documents, place) as answering:
+    """The ingest service over the documents of a recording, after it has answered questions about them."""
+    async with places() as place, served(recording.documents, place, most=MOST) as answering:
         yield answering
 
 
-@pytest.fixture(scope="module")
-async def store(places: Places, recording: Recording) -> AsyncIterator[Store]:
+@pytest.fixture(scope="session")
+async def store(mongodb_dsn: str, recording: Recording) -> AsyncIterator[Store]:
     """A store with the documents of a recording, without any service that changes them."""
-    async with places() as place:
-        names = databases(place)
-        await restore(recording.documents, place.mongodb_dsn, names)
-        async with Store.connect(place.mongodb_dsn, primary=names["primary"], logs=names["logs"]) as opened:
-            yield opened
+    names = databases(f"t{token_hex(4)}")
+    await restore(recording.documents, mongodb_dsn, names)
+    async with Store.connect(mongodb_dsn, primary=names["primary"], logs=names["logs"]) as opened:
+        yield opened

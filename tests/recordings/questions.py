@@ -1,5 +1,7 @@
 """Every read of v1 and v2 that concerns recorded documents, and the answers."""
 
+import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -9,13 +11,31 @@ from recordings.recording import Entry
 V1, V2 = "/api/v1", "/api/v2"
 CLUSTER, OPERATOR = "cluster-token", "operator-token"
 
+COLLECTIONS = "artifacts|assignments|callbacks|dead-letters|deliveries|files|graders|hooks|students"
+NAMED = re.compile(rf"/({COLLECTIONS})/[^/?]+")
+ID = re.compile(r"\b[0-9a-f]{24}\b|\bcs\d+\b")
+
 Held = Mapping[str, list[Entry]]  # documents by collection
 OfCourse = tuple[str, str]  # a course and a path that its staff may read
 
 
-async def ask_everything(client: Client, documents: Iterable[Entry]) -> list[Entry]:
-    """Return the answers to all questions, byte for byte."""
-    return [await _ask(client, path, token) for path, token in questions(documents)]
+async def ask(client: Client, documents: Iterable[Entry], *, most: int | None) -> list[Entry]:
+    """Return the answers, byte for byte, to all questions, or to at most so many of each kind."""
+    asked = questions(documents)
+    return [await _ask(client, path, token) for path, token in (spread(asked, most) if most else asked)]
+
+
+def spread(asked: Iterable[tuple[str, str]], most: int) -> list[tuple[str, str]]:
+    """Return at most so many questions of each kind, from the first to the last."""
+    kinds: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for path, token in asked:
+        kinds[kind(path)].append((path, token))
+    return [each for found in kinds.values() for each in found[:: math.ceil(len(found) / most)]]
+
+
+def kind(path: str) -> str:
+    """Return a path without the names and ids in it."""
+    return ID.sub("*", NAMED.sub(r"/\1/*", path))
 
 
 async def _ask(client: Client, path: str, token: str) -> Entry:

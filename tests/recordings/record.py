@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx2
 from harness import Client, Place
-from recordings.questions import ask_everything
+from recordings.questions import ask
 from recordings.recording import Entry, Recording, restore, stored
 from recordings.scenario import play
 from recordings.system import databases, host, running, serving, settings_for
@@ -20,7 +20,7 @@ async def record(place: Place, directory: Path, broker: Broker, *, version: str)
     try:
         async with running(place, directory, management_url=broker.administration) as system:
             await play(system)
-            documents = await stored(place.mongodb_dsn, databases(place))
+            documents = await stored(place.mongodb_dsn, databases(place.name))
             messages = list(system.capture.messages)
     finally:
         await _remove_users(broker)
@@ -38,11 +38,11 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def served(documents: list[Entry], place: Place) -> AsyncIterator[Served]:
-    """Restore documents to an empty place, and ask the service there about all of them."""
-    await restore(documents, place.mongodb_dsn, databases(place))
+async def served(documents: list[Entry], place: Place, *, most: int | None = None) -> AsyncIterator[Served]:
+    """Restore documents to an empty place, and ask the service there about them: at most so much of each kind."""
+    await restore(documents, place.mongodb_dsn, databases(place.name))
     async with serving(settings_for(place)) as client:
-        answers = await ask_everything(client, documents)
+        answers = await ask(client, documents, most=most)
         openapi: Entry = (await client.http.get("/api/v2/openapi.json")).json()
         yield Served(place, client, answers, openapi)
 

@@ -161,7 +161,7 @@ async def remove_what_is_old(system: System) -> None:
     await system.ask("POST", f"courses/{COURSE}/retention/passes", {"dry_run": True}, status=202)
     await system.find("retention", _id=COURSE, ordered=None, last_dry={"$ne": None})
     made = await system.find("submission", course=COURSE, assignment="files", student="bob")
-    names = databases(system.place)
+    names = databases(system.place.name)
     async with Store.connect(system.place.mongodb_dsn, primary=names["primary"], logs=names["logs"]) as store:
         assert await store.removals.remove_submissions(COURSE, "files", [made["_id"]], datetime.now(UTC)) == 1
 

@@ -41,9 +41,9 @@ JOB_KEYS = (
 )
 
 
-def databases(place: Place) -> dict[str, str]:
+def databases(name: str) -> dict[str, str]:
     """Return the names of a place's databases by their role."""
-    return {"primary": f"{place.name}_ag", "logs": f"{place.name}_logs"}
+    return {"primary": f"{name}_ag", "logs": f"{name}_logs"}
 
 
 def settings_for(place: Place, **more: Any) -> ApiSettings:
@@ -52,7 +52,7 @@ def settings_for(place: Place, **more: Any) -> ApiSettings:
         {
             "artifact_days": 36_500,  # a recording is read years later
             "amqp_url": place.amqp_url,
-            "mongodb": {"dsn": place.mongodb_dsn, **databases(place)},
+            "mongodb": {"dsn": place.mongodb_dsn, **databases(place.name)},
             "token": "cluster-token",
             "operator_token": "operator-token",
             "original_graders": f"{REMOTE},{SPARE}",
@@ -131,7 +131,7 @@ class System:
         """Wait for a document with these values, and return it."""
 
         async def query() -> dict[str, Any] | None:
-            return await self.store[databases(self.place)["primary"]][collection].find_one(values)
+            return await self.store[databases(self.place.name)["primary"]][collection].find_one(values)
 
         found: dict[str, Any] = await until(query)
         return found

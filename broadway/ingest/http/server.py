@@ -39,6 +39,14 @@ class Server(uvicorn.Server):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self.servers = []
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().serve(sockets)
+        finally:
+            for each in self.servers:  # they are open still if the task was cancelled
+                each.close()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         if self.config.ssl is None:
