@@ -104,6 +104,12 @@ async def course(database: AsyncDatabase[dict[str, Any]]) -> str:
     return await _new_course(database)
 
 
+@pytest.fixture(scope="module")
+async def course_of_module(database: AsyncDatabase[dict[str, Any]]) -> str:
+    """A course for tests that leave it as it is."""
+    return await _new_course(database)
+
+
 @pytest.fixture
 async def other_course(database: AsyncDatabase[dict[str, Any]]) -> str:
     return await _new_course(database)
