@@ -23,10 +23,11 @@ async def post(client: Client, path: str, body: bytes, *, token: str) -> httpx2.
 
 
 async def stored(database: Database, course: str) -> dict[str, list[dict[str, Any]]]:
-    """Return the stored configs, runs and jobs of a course."""
+    """Return the stored configs, runs and jobs of a course; a search by the prefix of an id would read all others."""
+    assignments = {"$in": [f"{course}/{name}" for name in ("mp1", "mp2", "new")]}
     return {
-        "configs": await database["assignment_config"].find({"_id": {"$regex": f"^{course}/"}}).to_list(),
-        "runs": await database["grading_run"].find({"assignment_id": {"$regex": f"^{course}/"}}).to_list(),
+        "configs": await database["assignment_config"].find({"_id": assignments}).to_list(),
+        "runs": await database["grading_run"].find({"assignment_id": assignments}).to_list(),
         "jobs": await database["grading_job"].find({"course": course}).to_list(),
     }
 

@@ -69,9 +69,9 @@ def error_of(answer: httpx2.Response) -> str:
 
 
 async def stored(database: Database, course: str) -> dict[str, list[Any]]:
-    """Return the stored assignments, runs and jobs of a course."""
-    below = {"$regex": f"^{course}/"}  # a prefix, for which the store has indexes
-    queries = {"assignment_config": {"_id": below}, "grading_run": {"assignment_id": below}}
+    """Return the stored assignments, runs and jobs of a course, all below the name mp1."""
+    assignment = f"{course}/mp1"
+    queries = {"assignment_config": {"_id": assignment}, "grading_run": {"assignment_id": assignment}}
     queries["grading_job"] = {"course": course}
     return {name: await database[name].find(query).to_list() for name, query in queries.items()}
 
