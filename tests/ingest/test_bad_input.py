@@ -397,7 +397,7 @@ raw = st.binary(max_size=40) | (configs | runs | values).map(lambda body: json.d
 
 
 @given(body=configs)
-@settings(max_examples=60)
+@settings(max_examples=60 if IS_WHOLE else 30)
 async def test_a_generated_config_is_stored_unchanged_or_refused(client: Client, fuzzed_course: str, body: Any) -> None:
     token = token_of(fuzzed_course)
     answer = await post(client, f"grading_config/{fuzzed_course}/any", json.dumps(body).encode(), token=token)
@@ -411,7 +411,7 @@ async def test_a_generated_config_is_stored_unchanged_or_refused(client: Client,
 
 
 @given(body=runs)
-@settings(max_examples=60)
+@settings(max_examples=60 if IS_WHOLE else 30)
 async def test_a_generated_run_is_readable_or_refused(client: Client, fuzzed_course: str, body: Any) -> None:
     token = token_of(fuzzed_course)
     answer = await post(client, f"grading_run/{fuzzed_course}/ready", json.dumps(body).encode(), token=token)
@@ -425,7 +425,7 @@ async def test_a_generated_run_is_readable_or_refused(client: Client, fuzzed_cou
 
 
 @given(body=raw)
-@settings(max_examples=60)
+@settings(max_examples=60 if IS_WHOLE else 30)
 async def test_a_generated_body_causes_no_server_error(client: Client, fuzzed_course: str, body: bytes) -> None:
     token = token_of(fuzzed_course)
     for path in (f"grading_config/{fuzzed_course}/raw", f"grading_run/{fuzzed_course}/ready"):
