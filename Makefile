@@ -2,10 +2,14 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up wheel test quick faults bench check fmt clean
 
-# Tests of single modules, of the API's parts, of requests to v1 and v2, and one journey through the system.
+# Tests of single modules, of the API's parts, of requests to v1 and v2, and one journey through the system; without
+# those that take seconds each.
 QUICK = tests/architecture tests/cli tests/dispatcher tests/domain tests/grader/grading tests/grader/sandbox \
 	tests/grader/worker $(addprefix tests/ingest/,commands gateway live reads test_http.py test_v2.py) \
-	tests/lifecycle tests/messages tests/mongo tests/runtime tests/cluster/test_journey.py
+	tests/lifecycle tests/messages tests/mongo tests/runtime tests/cluster/test_journey.py \
+	$(addprefix --ignore=tests/,cli/test_terminal.py grader/grading/formats/test_any_file.py \
+	grader/grading/formats/test_hostile_files.py ingest/commands/test_retention_pass.py \
+	ingest/commands/test_student_deletion.py runtime/test_visible.py)
 
 # Tests of faults and with real engines, and all others that have long cases.
 FAULTY = $(addprefix tests/,browser compose faults grader hostile hosts)

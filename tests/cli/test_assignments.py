@@ -1,11 +1,10 @@
 """Checks of an assignment's file that need no server."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from harness import broadway
 from typer.testing import CliRunner
 
 from broadway.cli.app import app
@@ -33,7 +32,7 @@ def test_a_stage_with_a_kind_is_said_to_be_compatible_and_not_tamper_proof(tmp_p
     ],
     ids=["refused files", "no engine", "no variable", "no runtime"],
 )
-def test_a_dry_run_says_why_it_cannot_be(
+async def test_a_dry_run_says_why_it_cannot_be(
     options: list[str], files: list[str], code: int, text: str, tmp_path: Path
 ) -> None:
     file, submission = tmp_path / "hw1.json", tmp_path / "files"
@@ -42,11 +41,10 @@ def test_a_dry_run_says_why_it_cannot_be(
     submission.mkdir()
     for name in files:
         (submission / name).write_text("")
-    words = ["-m", "broadway", "assignment", "validate", str(file), "--run", str(submission), *options]
-    environment = {"DOCKER_HOST": f"unix://{tmp_path}/no.sock", "PATH": "/bin"}
+    words = ["assignment", "validate", str(file), "--run", str(submission), *options]
 
-    done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True, check=False)
+    done = await broadway(*words, DOCKER_HOST=f"unix://{tmp_path}/no.sock", PATH="/bin")
 
-    assert (done.returncode, done.stdout) == (code, "")
+    assert (done.exit_code, done.stdout) == (code, "")
     assert text in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,5 +1,6 @@
 """The output of commands: on terminals of any width, in any encoding, into closed and full files."""
 
+import asyncio
 import json
 import os
 import pty
@@ -8,13 +9,17 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from fcntl import ioctl
 from pathlib import Path
-from typing import Any
+from tempfile import NamedTemporaryFile, TemporaryFile
+from typing import IO, Any
 
 import pytest
 import typer
+from forks import Process, fork_server
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -24,31 +29,48 @@ from broadway.cli.app import app
 ID = "26f5faa9c1d2e3f405162738"
 TRICK = "\x1b]52;c;cm0=\x07 line\nother\u202e"
 PROGRAM = "import sys; from broadway.cli import terminal\nwith terminal.written():\n    "
+ON_A_TERMINAL = "import os; os.dup2(2, 0)\n"  # which forked programs have no input from
 
 
-def run(body: str, *, encoding: str = "utf-8", out: int = subprocess.PIPE) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-c", PROGRAM + body],
-        stdout=out,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONIOENCODING": encoding},
-        check=False,
+@dataclass(frozen=True)
+class Output:
+    """The exit code and the output of a program."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+
+async def run(body: str, *, out: int | None = None, **environment: str) -> Output:
+    """Run a program to its end; its output goes into a file, or to ``out``."""
+    with TemporaryFile() as stdout, TemporaryFile() as stderr, ExitStack() as stack:
+        written = stdout if out is None else stack.enter_context(os.fdopen(out, "wb", closefd=False))
+        code = await (await forked(PROGRAM + body, os.environ | environment, written, stderr)).wait()
+        for file in (stdout, stderr):
+            file.seek(0)
+        return Output(code, stdout.read(), stderr.read())
+
+
+async def forked(program: str, environment: Mapping[str, str], stdout: IO[bytes], stderr: IO[bytes]) -> Process:
+    """Start a program that the fork server reads from a file."""
+    with NamedTemporaryFile("w", suffix=".py", delete=False) as file:
+        file.write(f"__import__('os').unlink(__file__)\n{program}")
+    return await fork_server().start(
+        (file.name,), environment=environment, directory=Path.cwd(), stdout=stdout, stderr=stderr
     )
 
 
-def on_a_terminal(body: str, *, columns: int = 80, typed: str = "", code: int = 0) -> str:
+async def on_a_terminal(body: str, *, columns: int = 80, typed: str = "", code: int = 0) -> str:
     """Run a program on a terminal of a width where an answer is typed, and return its output."""
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
-    with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM + body], stdout=theirs, stderr=theirs, stdin=theirs, env=environment
-    ) as process:
-        os.close(theirs)
-        os.write(ours, typed.encode())
-        written = b"".join(iter(lambda: _read(ours), b""))
+    with os.fdopen(theirs, "wb") as terminal_file:
+        process = await forked(ON_A_TERMINAL + PROGRAM + body, environment, terminal_file, terminal_file)
+    os.write(ours, typed.encode())
+    written = await asyncio.to_thread(lambda: b"".join(iter(lambda: _read(ours), b"")))
     os.close(ours)
-    assert process.returncode == code, written
+    assert await process.wait() == code, written
     return written.decode()
 
 
@@ -60,10 +82,10 @@ def _read(terminal: int) -> bytes:
 
 
 @pytest.mark.parametrize("columns", [20, 80, 200])
-def test_ids_are_whole_on_a_terminal_of_any_width(columns: int) -> None:
+async def test_ids_are_whole_on_a_terminal_of_any_width(columns: int) -> None:
     row = (ID, "students", "infrastructure_error", "12.3", "1", "grader-with-a-long-name", "why " * 30)
     head = ("job", "phase", "outcome", "seconds", "attempts", "grader", "why")
-    shown = on_a_terminal(f"terminal.table({head!r}, [{row!r}], whole=['job'])", columns=columns)
+    shown = await on_a_terminal(f"terminal.table({head!r}, [{row!r}], whole=['job'])", columns=columns)
 
     assert ID in shown
     assert "…" not in shown
@@ -82,8 +104,8 @@ def test_ids_are_whole_on_a_terminal_of_any_width(columns: int) -> None:
         f"terminal.document({{'a': {TRICK!r}}})",
     ],
 )
-def test_no_output_controls_the_terminal(body: str) -> None:
-    shown = on_a_terminal(body, columns=80)
+async def test_no_output_controls_the_terminal(body: str) -> None:
+    shown = await on_a_terminal(body, columns=80)
 
     assert "\x1b]" not in shown
     assert "\x07" not in shown
@@ -92,46 +114,49 @@ def test_no_output_controls_the_terminal(body: str) -> None:
 
 
 @pytest.mark.parametrize("columns", [20, 80])
-def test_names_of_wide_characters_are_whole(columns: int) -> None:
+async def test_names_of_wide_characters_are_whole(columns: int) -> None:
     name = "\u5c71\u7530\u592a\u90ce" * 6
     body = f"terminal.table(['student', 'why'], [[{name!r}, 'because ' * 20]], whole=['student'])"
 
-    assert name in on_a_terminal(body, columns=columns)
+    assert name in await on_a_terminal(body, columns=columns)
 
 
-def test_a_table_that_is_piped_has_a_line_for_each_row() -> None:
-    done = run(f"terminal.table(['a', 'b'], [[{TRICK!r}, 'x\\ty']])")
+async def test_a_table_that_is_piped_has_a_line_for_each_row() -> None:
+    done = await run(f"terminal.table(['a', 'b'], [[{TRICK!r}, 'x\\ty']])")
 
     assert done.stdout.decode().splitlines() == ["a\tb", "\\x1b]52;c;cm0=\\x07 line\\nother\\u202e\tx\\ty"]
 
 
-def test_the_output_of_a_job_is_unchanged_where_it_is_piped() -> None:
-    assert run(f"terminal.show_output({TRICK!r}, '')").stdout.decode() == TRICK
+async def test_the_output_of_a_job_is_unchanged_where_it_is_piped() -> None:
+    assert (await run(f"terminal.show_output({TRICK!r}, '')")).stdout.decode() == TRICK
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii:strict"])
 def test_characters_that_the_encoding_lacks_are_escaped(encoding: str) -> None:
-    done = run("terminal.line('Zoë 日'); terminal.table(['a'], [['日']])", encoding=encoding)
+    program = f"{PROGRAM}terminal.line('Zoë 日'); terminal.table(['a'], [['日']])"
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment, check=False)
 
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"\\u65e5" in done.stdout
 
 
 @pytest.mark.parametrize("body", ["terminal.line('x')", "terminal.document({})", "terminal.table(['a'], [])"])
-def test_a_reader_that_has_gone_ends_the_command_without_words(body: str) -> None:
+async def test_a_reader_that_has_gone_ends_the_command_without_words(body: str) -> None:
     ours, theirs = os.pipe()
     os.close(ours)
-    done = run(body, out=theirs)
+    done = await run(body, out=theirs)
     os.close(theirs)
 
-    assert (done.returncode, done.stderr) == (terminal.CLOSED, b"")
+    assert (done.code, done.stderr) == (terminal.CLOSED, b"")
 
 
-def test_output_that_is_full_is_reported() -> None:
-    with Path("/dev/full").open("wb") as full:
-        done = run("terminal.line('x')", out=full.fileno())
+async def test_output_that_is_full_is_reported() -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    done = await run("terminal.line('x')", out=full)
+    os.close(full)
 
-    assert done.returncode == 1
+    assert done.code == 1
     assert done.stderr.decode().startswith("broadway: the output cannot be written: No space left on device; ")
 
 
@@ -143,9 +168,9 @@ def test_output_that_is_closed_is_reported() -> None:
     assert done.stderr.decode().startswith("broadway: the output cannot be written: it is closed; ")
 
 
-def test_json_is_ascii() -> None:
+async def test_json_is_ascii() -> None:
     text = {"name": "Zoë\u202e\x9b"}
-    shown = run(f"terminal.document({text!r})").stdout
+    shown = (await run(f"terminal.document({text!r})")).stdout
 
     assert shown.isascii()
     assert json.loads(shown) == text
@@ -156,8 +181,8 @@ UNREACHABLE = ["--server", "http://127.0.0.1:9"]  # an order that is carried out
 
 
 @pytest.mark.parametrize("typed", ["n\n", "\n", "maybe\n"])
-def test_a_destructive_command_asks_on_a_terminal(typed: str) -> None:
-    shown = on_a_terminal(CANCEL.format(rest=UNREACHABLE), typed=typed, code=1)
+async def test_a_destructive_command_asks_on_a_terminal(typed: str) -> None:
+    shown = await on_a_terminal(CANCEL.format(rest=UNREACHABLE), typed=typed, code=1)
 
     assert "Cancel run r1? This cannot be undone. [y/N]" in shown
     assert "nothing is changed" in shown
@@ -165,8 +190,8 @@ def test_a_destructive_command_asks_on_a_terminal(typed: str) -> None:
 
 
 @pytest.mark.parametrize(("rest", "typed"), [([], "y\n"), ([], "Yes\n"), (["--yes"], "")])
-def test_a_confirmed_command_is_carried_out(rest: list[str], typed: str) -> None:
-    shown = on_a_terminal(CANCEL.format(rest=[*UNREACHABLE, *rest]), typed=typed, code=1)
+async def test_a_confirmed_command_is_carried_out(rest: list[str], typed: str) -> None:
+    shown = await on_a_terminal(CANCEL.format(rest=[*UNREACHABLE, *rest]), typed=typed, code=1)
 
     assert "no server at http://127.0.0.1:9" in shown
 
@@ -219,8 +244,8 @@ __import__("logging").getLogger("library").warning("%s", "l\\x1b]0;d\\x07")
 """
 
 
-def test_log_lines_on_a_terminal_show_control_characters() -> None:
-    shown = on_a_terminal(f"exec({LOGGING!r})")
+async def test_log_lines_on_a_terminal_show_control_characters() -> None:
+    shown = await on_a_terminal(f"exec({LOGGING!r})")
 
     assert "\x1b]" not in shown
     for each in "abcd":
@@ -266,11 +291,9 @@ def test_one_module_alone_writes_to_terminals(path: Path) -> None:
     assert bool(written) is (path.name == "terminal.py"), written
 
 
-def test_an_address_in_a_field_stays_whole_on_a_narrow_terminal() -> None:
+async def test_an_address_in_a_field_stays_whole_on_a_narrow_terminal() -> None:
     link = f"http://127.0.0.1:1470/s/bwl_{'x' * 43}"
-    script = f"from broadway.cli import terminal; terminal.fields([('API', 'a ' * 50), ('Sign in', {link!r})])"
-    command, narrow = [sys.executable, "-c", script], {**os.environ, "COLUMNS": "60"}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=narrow)
-    lines = done.stdout.splitlines()
+    done = await run(f"terminal.fields([('API', 'a ' * 50), ('Sign in', {link!r})])", COLUMNS="60")
+    lines = done.stdout.decode().splitlines()
     assert lines[-1] == f"Sign in  {link}"
     assert max(map(len, lines[:-1])) <= 60

@@ -18,6 +18,7 @@ from broadway.rabbit.client import Rabbit
 from broadway.service import Stop
 from broadway.settings.programs import IngestSettings
 
+Database = AsyncDatabase[dict[str, Any]]
 Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
 
 
@@ -83,7 +84,7 @@ def rabbit(opened: connections.Connections) -> Rabbit:
 
 
 @pytest.fixture(scope="session")
-async def database(ingest_settings: IngestSettings) -> AsyncIterator[AsyncDatabase[dict[str, Any]]]:
+async def database(ingest_settings: IngestSettings) -> AsyncIterator[Database]:
     """The primary database, to check the stored documents."""
     mongodb = ingest_settings.mongodb
     client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongodb.dsn, tz_aware=True)
@@ -91,28 +92,40 @@ async def database(ingest_settings: IngestSettings) -> AsyncIterator[AsyncDataba
         yield client[mongodb.primary]
 
 
-async def _new_course(database: AsyncDatabase[dict[str, Any]]) -> str:
+@contextlib.asynccontextmanager
+async def _new_course(database: Database) -> AsyncIterator[str]:
+    """Store a course, and remove it afterwards: a service that starts declares the queues of all courses."""
     name = token_hex(4)
     await database["course"].insert_one(
         {"_id": f"cs{name}", "tokens": [f"staff-{name}", f"second-{name}"], "query_tokens": [f"query-{name}"]}
     )
-    return f"cs{name}"
+    yield f"cs{name}"
+    await database["course"].delete_one({"_id": f"cs{name}"})
 
 
 @pytest.fixture
-async def course(database: AsyncDatabase[dict[str, Any]]) -> str:
-    return await _new_course(database)
+async def course(database: Database) -> AsyncIterator[str]:
+    async with _new_course(database) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+async def course_of_module(database: Database) -> AsyncIterator[str]:
+    """A course for tests that leave it as it is."""
+    async with _new_course(database) as name:
+        yield name
 
 
 @pytest.fixture
-async def other_course(database: AsyncDatabase[dict[str, Any]]) -> str:
-    return await _new_course(database)
+async def other_course(database: Database) -> AsyncIterator[str]:
+    async with _new_course(database) as name:
+        yield name
 
 
 @pytest.fixture(scope="session")
-async def fuzzed_course(client: Client, database: AsyncDatabase[dict[str, Any]]) -> str:
+async def fuzzed_course(client: Client, database: Database) -> AsyncIterator[str]:
     """A course with an assignment that accepts runs of every kind."""
-    course = await _new_course(database)
-    both: dict[str, Any] = {f"{kind}_processing_pipeline": [stage()] for kind in ("pre", "post")}
-    await client.register(course, "ready", students=[stage()], **both)
-    return course
+    async with _new_course(database) as name:
+        both: dict[str, Any] = {f"{kind}_processing_pipeline": [stage()] for kind in ("pre", "post")}
+        await client.register(name, "ready", students=[stage()], **both)
+        yield name

@@ -3,6 +3,7 @@
 from typing import Any
 from urllib.parse import quote
 
+import httpx2
 import pytest
 from harness import Client, token_of
 from hostile.configs import RefusedConfig, load
@@ -17,21 +18,32 @@ def test_the_corpus_is_large_enough() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-async def test_a_hostile_config_is_refused_and_nothing_is_stored(
-    case: RefusedConfig, client: Client, course: str, database: AsyncDatabase[dict[str, Any]]
-) -> None:
-    before = await _stored(database)
-    path = "/".join(quote(name, safe="") for name in (case.course or course, case.assignment))
-    answer = await client.post(f"grading_config/{path}", case.config, token=token_of(course))
+async def test_a_hostile_config_is_refused(case: RefusedConfig, client: Client, course_of_module: str) -> None:
+    answer = await _register(case, client, course_of_module)
 
     assert answer.status_code == case.status, f"{case.about}: {answer.text[:500]}"
     assert case.named in answer.text
     assert len(answer.text) < 2000, "what was sent is not sent back"
+
+
+async def test_of_hostile_configs_nothing_is_stored(
+    client: Client, course: str, database: AsyncDatabase[dict[str, Any]]
+) -> None:
+    before = await _stored(database)
+
+    answers = [await _register(case, client, course) for case in CASES]
+
     assert await _stored(database) == before
+    assert [answer.status_code for answer in answers] == [case.status for case in CASES]
 
 
 async def test_a_harmless_config_is_accepted(client: Client, course: str) -> None:
     await client.register(course, "mp1", students=[{"image": "course/run:1", "entrypoint": ["run"]}])
+
+
+async def _register(case: RefusedConfig, client: Client, course: str) -> httpx2.Response:
+    path = "/".join(quote(name, safe="") for name in (case.course or course, case.assignment))
+    return await client.post(f"grading_config/{path}", case.config, token=token_of(course))
 
 
 async def _stored(database: AsyncDatabase[dict[str, Any]]) -> dict[str, int]:

@@ -5,9 +5,10 @@ import json
 import os
 import pty
 import re
-import sys
+from pathlib import Path
 from typing import Any
 
+from forks import fork_server
 from graded import World
 from harness import Client, token_of
 from hostile_texts import OBEYED, HostileCourse
@@ -38,7 +39,8 @@ CHANGING = {
     "set-slots", "start", "submit", "undo", "validate", "watch", "withdraw",
 }  # fmt: skip
 PROGRAM = """
-import json, sys
+import json, os, sys
+os.dup2(2, 0)  # the terminal, which a forked program has no input from
 from broadway.cli import terminal
 from broadway.cli.app import app
 from typer.main import get_command
@@ -74,7 +76,7 @@ def test_every_command_is_listed() -> None:
 
 
 async def test_no_command_lets_a_text_of_a_course_reach_the_terminal(
-    client: Client, course: str, opened: Connections, ingest_settings: IngestSettings
+    client: Client, course: str, opened: Connections, ingest_settings: IngestSettings, tmp_path: Path
 ) -> None:
     world = World(client, course, opened)
     hostile = HostileCourse(world)
@@ -90,7 +92,7 @@ async def test_no_command_lets_a_text_of_a_course_reach_the_terminal(
         "BROADWAY_COURSE_TOKEN": token_of(course),
         "BROADWAY_OPERATOR_TOKEN": "operator-token",
     }
-    shown = await on_a_terminal(given, environment)
+    shown = await on_a_terminal(given, environment, tmp_path)
     assert shown.count("\nended: [") == len(READS), shown[-2000:]
     assert re.findall("ended: .* [12]$", shown, re.MULTILINE) == []
     without_styles = shown.replace("\x1b[1m", "").replace("\x1b[0m", "")
@@ -104,12 +106,18 @@ async def test_no_command_lets_a_text_of_a_course_reach_the_terminal(
     assert len(seen) == 5, seen
 
 
-async def on_a_terminal(given: list[list[str]], environment: dict[str, str]) -> str:
+async def on_a_terminal(given: list[list[str]], environment: dict[str, str], directory: Path) -> str:
     ours, theirs = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", PROGRAM, json.dumps(given), stdin=theirs, stdout=theirs, stderr=theirs, env=environment
-    )
-    os.close(theirs)
+    program = directory / "program.py"
+    program.write_text(PROGRAM)
+    with os.fdopen(theirs, "wb") as output:
+        process = await fork_server().start(
+            (str(program), json.dumps(given)),
+            environment=environment,
+            directory=directory,
+            stdout=output,
+            stderr=output,
+        )
     parts: list[bytes] = []
 
     def read() -> None:

@@ -22,7 +22,6 @@ Database = AsyncDatabase[dict[str, Any]]
 
 SECRET = "a-secret-of-this-hook"
 GOOD = {"image": "ours/grader:1", "networking": False}
-COLLECTIONS = {"assignment_config": "_id", "grading_run": "assignment_id", "grading_job": "course"}
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"privileged": True}, "privileged: privileged containers are not allowed for {course} on this server"),
@@ -70,9 +69,11 @@ def error_of(answer: httpx2.Response) -> str:
 
 
 async def stored(database: Database, course: str) -> dict[str, list[Any]]:
-    """Return the stored assignments, runs and jobs of a course."""
-    of_course = {"$regex": f"^{course}(/|$)"}
-    return {name: await database[name].find({key: of_course}).to_list() for name, key in COLLECTIONS.items()}
+    """Return the stored assignments, runs and jobs of a course, all below the name mp1."""
+    assignment = f"{course}/mp1"
+    queries = {"assignment_config": {"_id": assignment}, "grading_run": {"assignment_id": assignment}}
+    queries["grading_job"] = {"course": course}
+    return {name: await database[name].find(query).to_list() for name, query in queries.items()}
 
 
 @EACH

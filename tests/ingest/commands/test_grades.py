@@ -15,7 +15,7 @@ from stored import course, database, shared_place, store
 
 from broadway.domain.grade import GradeStatus
 from broadway.domain.grade_adjustment import AdjustmentOrder
-from broadway.domain.grade_book import AdjustmentKind, MadeFrom, Version
+from broadway.domain.grade_book import CHUNK, AdjustmentKind, MadeFrom, Version
 from broadway.domain.handed_in import digest_of_config
 from broadway.domain.job import Outcome
 from broadway.domain.roster import RosterEntry
@@ -43,7 +43,7 @@ __all__ = ["course", "database", "shared_place", "store"]
 
 DUE = datetime(2026, 11, 20, tzinfo=UTC)
 SETTINGS: dict[str, Any] = {"points": 10, "policy": {"deadline": {"due": "2026-11-20T00:00"}}}
-STUDENTS = [f"s{number:03}" for number in range(200)]
+STUDENTS = [f"s{number:03}" for number in range(CHUNK + 20)]  # in two chunks
 OF_BOOKS = ("grade_entries", "grade_book", "grade_book_published")
 POINTS = [point for point in Point if point.value.startswith("grades.")]
 
@@ -75,7 +75,7 @@ async def numbers(group: Class) -> list[int]:
 
 
 async def test_a_class_is_published_undone_and_published_again(store: Store, course: str, database: Database) -> None:
-    """200 students; the second publication changes one, and shares the chunks of the others."""
+    """Two chunks of students; the second publication changes one, and shares the chunks of the others."""
     group, books = Class(store, course), store.grades.books
     await group.prepare(STUDENTS, SETTINGS)
     await group.hand_in(*(HandIn(each, DUE - timedelta(hours=1), score=str(n % 11)) for n, each in enumerate(STUDENTS)))
@@ -87,7 +87,7 @@ async def test_a_class_is_published_undone_and_published_again(store: Store, cou
     assert (first.configs, first.images) == ((digest_of_config(CONFIG),), (IMAGE,))
     pointer = await books.published(course, "mp1")
     assert pointer is not None
-    assert (pointer.version, pointer.before, pointer.students, pointer.by) == (1, 0, 200, "ana")
+    assert (pointer.version, pointer.before, pointer.students, pointer.by) == (1, 0, len(STUDENTS), "ana")
     assert await changed_by(books, pointer) == STUDENTS
 
     await group.hand_in(HandIn("s003", DUE - timedelta(minutes=1), score="10", number=2))

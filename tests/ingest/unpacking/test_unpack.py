@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 import pytest
-from harness import small_disk_at
+from harness import IS_WHOLE, small_disk_at
 
 from broadway.domain.files import FileLimits, FileRefusedError, SubmittedFile
 from broadway.ingest.unpacking import child
@@ -47,13 +47,14 @@ async def test_a_refusal_is_the_students_sentence_and_leaves_nothing(tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
-async def test_an_archive_of_a_hundred_thousand_entries_is_refused(tmp_path: Path) -> None:
+async def test_an_archive_of_many_entries_is_refused(tmp_path: Path) -> None:
+    entries = 100_000 if IS_WHOLE else 20_000
     with TemporaryFile() as archive:
         with zipfile.ZipFile(archive, "w") as files:
-            for number in range(100_000):
+            for number in range(entries):
                 files.writestr(str(number), "")
 
-        with pytest.raises(FileRefusedError, match="100000 entries; a submission may have 1000 files"):
+        with pytest.raises(FileRefusedError, match=f"{entries} entries; a submission may have 1000 files"):
             async with Unpacker(tmp_path).unpacked(archive, LIMITS):
                 pass
 

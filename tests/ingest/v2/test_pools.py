@@ -1,9 +1,6 @@
 """`GET /api/v2/pools` has what a scaler needs, over a real store; the token for metrics reads no more than that."""
 
-import asyncio
 import json
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from secrets import token_hex
@@ -12,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from bson import ObjectId
-from harness import METRICS_TOKEN, Client
+from harness import METRICS_TOKEN, Client, broadway
 from pymongo.asynchronous.database import AsyncDatabase
 from ruamel.yaml import YAML
 
@@ -81,19 +78,17 @@ async def test_the_token_for_metrics_reads_loads_only(client: Client, pool: str)
 
 
 async def test_the_commands_print_loads(client: Client, pool: str) -> None:
-    shown = await broadway(client, "show", pool, "--target", "20", "--json")
+    shown = await printed(client, "show", pool, "--target", "20", "--json")
     assert json.loads(shown)["suggested_slots"] == 3
-    head, *rows = [line.split("\t") for line in (await broadway(client, "list")).splitlines()]
+    head, *rows = [line.split("\t") for line in (await printed(client, "list")).splitlines()]
     (row,) = [dict(zip(head, row, strict=True)) for row in rows if row[0] == pool]
     assert (row["slots"], row["free"], row["jobs waiting"], row["suggested slots"]) == ("4", "2", "2", "2")
 
 
-async def broadway(client: Client, *arguments: str) -> str:
+async def printed(client: Client, *arguments: str) -> str:
+    """Return what a command about pools prints."""
     login = ("--server", str(client.http.base_url), "--token", METRICS_TOKEN)
-    command = (sys.executable, "-m", "broadway", "pool", *arguments, *login)
-    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
-    output, _ = await process.communicate()
-    return output.decode()
+    return (await broadway("pool", *arguments, *login)).stdout
 
 
 def test_pools_of_an_older_server_are_printed_without_loads(capsys: pytest.CaptureFixture[str]) -> None:
