@@ -33,6 +33,7 @@ _renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=stru
 structlog.configure(processors=[*_before, _renderer])
 
 parsers.build_once()
+gc.disable()  # until all tests are collected: a third of that time would go into looking for garbage
 
 Places = Callable[[], contextlib.AbstractAsyncContextManager[Place]]
 
@@ -55,6 +56,7 @@ def pytest_collection_finish() -> None:
     """Spare the collector of garbage the thousands of tests and modules, which stay until the end."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def _order(item: pytest.Item) -> tuple[int, bool]:

@@ -69,6 +69,7 @@ class Child:
 
 
 def main() -> None:
+    gc.disable()  # while all is imported, which stays
     for name in WARM:
         importlib.import_module(name)
     for name in WARM:
@@ -78,6 +79,7 @@ def main() -> None:
     typer.main.get_command(app)
     gc.collect()
     gc.freeze()
+    gc.enable()
     end(run_to_end(serve(socket.socket(fileno=int(sys.argv[1])))))
 
 

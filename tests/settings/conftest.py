@@ -21,7 +21,7 @@ def _read(kind: type[BaseSettings], *, prog: str, arguments: Sequence[str]) -> C
     return command
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _parsers_are_built_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("broadway.settings.loading.CommandLine", _read)
