@@ -867,6 +867,7 @@ async def test_a_grader_joins(client: Client) -> None:
         "own_user": False,
         "own_secret": False,
         "batches": True,
+        "cancelled_logs": True,
         "order": {"grader_id": "g1", "revision": 0, "mode": "online", "slots": None, "reason": ""},
     }
     assert answer.headers["cache-control"] == "no-store"

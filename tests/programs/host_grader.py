@@ -1,6 +1,7 @@
 """`python -m broadway.grader` with a fake runtime: it takes the same arguments, variables and files.
 
-It enters the network namespace that HOST names, as ``ip netns exec`` would do, but in a process that may be forked.
+With HOST, it enters the network namespace of that name, as ``ip netns exec`` would do, but in a process that may be
+forked.
 """
 
 import ctypes
@@ -25,7 +26,8 @@ def enter(host: str) -> None:
 
 
 def main() -> None:
-    enter(os.environ["HOST"])
+    if host := os.environ.get("HOST"):
+        enter(host)
     settings = load(GraderSettings, prog="python -m broadway.grader")
     service.run(
         lambda stop: run(settings, containers=FakeContainers(), stop=stop),
