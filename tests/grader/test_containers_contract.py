@@ -638,14 +638,21 @@ class TestDisk:
 
 
 @contextlib.asynccontextmanager
-async def registry(answer: bytes = b"") -> AsyncIterator[tuple[str, asyncio.Queue[bytes]]]:
-    """Serve a registry; yield its repository and a queue of its requests. Without an answer, clients wait."""
+async def registry(
+    answer: bytes = b"", *, answers: asyncio.Event | None = None
+) -> AsyncIterator[tuple[str, asyncio.Queue[bytes]]]:
+    """Serve a registry; yield its repository and a queue of its requests.
+
+    Without an answer, clients wait; with ``answers``, they also wait while it is not set.
+    """
     requests: asyncio.Queue[bytes] = asyncio.Queue()
     over = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(ConnectionError):
             requests.put_nowait(await reader.readline())
+            if answers:
+                await answers.wait()
             writer.write(answer)
             if not answer:
                 await over.wait()
@@ -729,11 +736,17 @@ class TestDockerImages:
 
     async def test_concurrent_requests_for_a_missing_image_pull_once(self, connect: Connect) -> None:
         unknown = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        async with registry(unknown) as (repository, requests), connect() as containers:
+        answers = asyncio.Event()
+        answers.set()
+        async with registry(unknown, answers=answers) as (repository, requests), connect() as containers:
             with pytest.raises(ContainerError, match=repository):
                 await containers.ensure_images([f"{repository}:1"])
             once = requests.qsize()
-            four = (containers.ensure_images([f"{repository}:1"]) for _ in range(4))
+            answers.clear()
+            four = [asyncio.create_task(containers.ensure_images([f"{repository}:1"])) for _ in range(4)]
+            await until(lambda: requests.qsize() > once)
+            await containers.ensure_images(["broadway-test-busybox:1"])  # the others have asked the engine before this
+            answers.set()
             results = await asyncio.gather(*four, return_exceptions=True)
             assert requests.qsize() == 2 * once
         assert all(isinstance(result, ContainerError) for result in results)
