@@ -46,7 +46,8 @@ class Final:
     ``outcomes`` are the documents of the outcomes, which ``jobs`` have been joined with, see ``joined``.
     ``expected`` has the only correct outcome of each job, which follows from its stages; ``cancelled`` the jobs with a
     requested cancellation; ``earlier`` the outcomes and executions that the store had before, by job and generation;
-    ``queues`` the number of messages in each queue.
+    ``executed`` the executions whose outcomes the store had before the history began; ``queues`` the number of messages
+    in each queue.
     """
 
     runs: Sequence[dict[str, Any]]
@@ -55,6 +56,7 @@ class Final:
     expected: Mapping[str, str] = field(default_factory=dict)
     cancelled: Collection[str] = ()
     earlier: Mapping[tuple[str, int], tuple[str, str | None]] = field(default_factory=dict)
+    executed: Collection[str] = ()
     queues: Mapping[str, int] = field(default_factory=dict)
     dead_letters: Sequence[dict[str, Any]] = ()
     spooled: Sequence[str] = ()
@@ -306,7 +308,7 @@ def _no_grader_runs_a_job_twice_at_a_time(case: _Case) -> Iterator[str]:
 
 
 def _no_outcome_without_an_execution(case: _Case) -> Iterator[str]:
-    known = {entry.execution for entry in case.of("execution")}
+    known = {*case.final.executed, *(entry.execution for entry in case.of("execution"))}
     for entry in case.of("outcome"):
         was_run = entry.outcome not in ("cancelled", "infrastructure_error")
         if was_run and entry.execution not in known:

@@ -293,6 +293,13 @@ BAD = {
 }
 
 
+def test_an_outcome_from_before_the_history_needs_no_execution_in_it() -> None:
+    story = Story()
+    outcome_without_an_execution(story)
+    story.more["executed"] = ["e2"]
+    assert story.problems() == []
+
+
 @pytest.mark.parametrize(("spoil", "complaint"), BAD.items(), ids=lambda value: getattr(value, "__name__", ""))
 def test_a_violation_is_reported(spoil: Callable[[Story], None], complaint: str) -> None:
     story = Story()

@@ -101,6 +101,7 @@ class World:
     client: Client
     roles: dict[str, Role]
     links: Mapping[tuple[str, str], Link]
+    executed: Collection[str] = ()  # before all processes started
     stored: dict[tuple[str, int], tuple[str, str | None]] = field(default_factory=dict)  # in the checker's format
 
     @classmethod
@@ -171,7 +172,9 @@ class World:
                 prepare(roles[name])
             if fill:
                 await fill()
-            world = cls(directory, servers, mongodb[servers.primary], client, roles, links)
+            database = mongodb[servers.primary]
+            executed = await database["job_outcome"].distinct("execution_id")
+            world = cls(directory, servers, database, client, roles, links, executed)
             tasks = [asyncio.create_task(role.keep()) for role in roles.values()]
             try:
                 for role in roles.values():
@@ -329,6 +332,7 @@ class World:
             expected={str(job["_id"]): expect(job["stages"]) for job in jobs},
             cancelled=cancelled,
             earlier=self.stored,
+            executed=self.executed,
             queues=depths,
             dead_letters=await self.database["dead_letter"].find({}, {"body": 0}).to_list(),
             spooled=self.spooled(),
