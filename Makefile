@@ -14,7 +14,7 @@ QUICK = tests/architecture tests/cli tests/dispatcher tests/domain tests/grader/
 # Tests of faults and with real engines, and all others that have long cases.
 FAULTY = $(addprefix tests/,browser compose faults grader hostile hosts)
 FAULTS = $(FAULTY) $(filter-out $(addsuffix /%,$(FAULTY)),\
-	$(sort $(shell grep -rlE "mark\.long|IS_WHOLE" tests --include="test_*.py")))
+	$(sort $(shell grep -rlE "mark\.long|IS_WHOLE|import by_http" tests --include="test_*.py")))
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)

@@ -90,7 +90,7 @@ async def in_containers() -> AsyncIterator[dict[str, str]]:
 
 
 def crashes(log: Path) -> list[str]:
-    """Return a broker's last lines about crashes; it also logs the errors of clients, which tests provoke."""
+    """Return the last lines about crashes in a broker's log, without the errors of clients, which tests provoke."""
     own = re.compile(r"\[error\] <[\d.]+> (?!Channel error|operation |missed heartbeats)")
     return [line for line in log.read_text(errors="replace").splitlines() if own.search(line)][-100:]
 

@@ -9,6 +9,7 @@ import websockets
 from fake_containers import FakeContainers
 from harness import Cluster, broadway, stage, until
 from pollers import CLUSTER, Poller, result
+from protocols import by_http, by_ws
 from pydantic import SecretStr
 
 from broadway.grader.serve import run
@@ -26,10 +27,6 @@ def settings(settings: ApiSettings) -> ApiSettings:
 @pytest.fixture(params=["http", "ws"])
 def address(request: pytest.FixtureRequest, cluster: Cluster) -> str:
     return f"{request.param}://127.0.0.1:{cluster.settings.bind_port}"
-
-
-by_http = pytest.mark.parametrize("address", ["http", pytest.param("ws", marks=pytest.mark.long)], indirect=True)
-by_ws = pytest.mark.parametrize("address", ["ws", pytest.param("http", marks=pytest.mark.long)], indirect=True)
 
 
 async def operate(cluster: Cluster, *arguments: str) -> str:

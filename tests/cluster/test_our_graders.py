@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 from harness import PATIENCE, Cluster, free_port, stage, until
+from protocols import by_http, by_ws
 from pydantic import SecretStr
 
 from broadway.grader import serve as grader
@@ -18,9 +19,6 @@ OUTCOMES = {
     ("oom",): ("out_of_memory", "stage 1 of 1: used more memory than its limit"),
     ("flood",): ("output_limit", "stage 1 of 1: wrote more output than its limit (0 bytes)"),
 }
-# Both links share the code of most cases, which take one of them; the other one is in the long session.
-by_http = pytest.mark.parametrize("address", ["http", pytest.param("ws", marks=pytest.mark.long)], indirect=True)
-by_ws = pytest.mark.parametrize("address", ["ws", pytest.param("http", marks=pytest.mark.long)], indirect=True)
 
 
 @pytest.fixture(autouse=True)

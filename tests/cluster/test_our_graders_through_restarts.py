@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from harness import Client, Place, free_port, stage, until
 from processes import Processes, processes
+from protocols import by_http, by_ws
 from spools import spooled
 
 # Long heartbeat intervals, so that jobs recover through reconnection and not through expired leases.
@@ -60,10 +61,6 @@ async def site(place: Place, tmp_path: Path, heartbeat: str) -> AsyncIterator[Si
 @pytest.fixture(params=["http", "ws"])
 def address(request: pytest.FixtureRequest, site: Site) -> str:
     return f"{request.param}://127.0.0.1:{site.port}"
-
-
-by_http = pytest.mark.parametrize("address", ["http", pytest.param("ws", marks=pytest.mark.long)], indirect=True)
-by_ws = pytest.mark.parametrize("address", ["ws", pytest.param("http", marks=pytest.mark.long)], indirect=True)
 
 
 async def outcomes(site: Site, run_id: str) -> list[tuple[str, int]]:

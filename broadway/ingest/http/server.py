@@ -45,7 +45,7 @@ class Server(uvicorn.Server):
         try:
             await super().serve(sockets)
         finally:
-            for each in self.servers:  # they are open still if the task was cancelled
+            for each in self.servers:  # still open if the task was cancelled
                 each.close()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
