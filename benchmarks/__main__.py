@@ -34,11 +34,12 @@ from benchmarks import (
     startup,
     streams,
 )
-from benchmarks.goals import goals, judge
+from benchmarks.goals import goals
 from benchmarks.machine import describe, with_own_mounts
 from benchmarks.plan import DEFAULT, FULL, Plan
 from benchmarks.report import PLOT, as_json, plot, write_document
 from benchmarks.samples import Results
+from benchmarks.verdicts import judge
 from broadway.grader.sandbox.mounts import detach
 from broadway.local.engine import mounts_below
 

@@ -1,7 +1,6 @@
 """The goals for Broadway's performance: mostly ratios, which mean the same on every machine."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from benchmarks import (
     alerts,
@@ -27,63 +26,10 @@ from benchmarks import (
 )
 from benchmarks.control_plane import BROADWAY
 from benchmarks.plan import Plan
-from benchmarks.samples import Figure, MissingError, Results
+from benchmarks.samples import Figure, Results
+from benchmarks.verdicts import Goal
 
 CELERY_MONGODB = "Celery, MongoDB results"
-CELERY_BARE = "Celery, no results"
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """A lower or an upper bound of a number. ``of`` computes the number, or raises MissingError."""
-
-    suite: str
-    name: str
-    of: Callable[[Results], float]
-    bound: float
-    is_floor: bool
-
-    @property
-    def text(self) -> str:
-        """The bound in words."""
-        return f"at {'least' if self.is_floor else 'most'} {self.bound:g}"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The result for a goal; ``measured`` is None if it could not be measured, and ``problem`` has the reason."""
-
-    goal: Goal
-    measured: float | None
-    problem: str = ""
-
-    @property
-    def is_met(self) -> bool:
-        """True if the goal was measured and is met."""
-        if self.measured is None:
-            return False
-        return self.measured >= self.goal.bound if self.goal.is_floor else self.measured <= self.goal.bound
-
-    @property
-    def word(self) -> str:
-        """The verdict in a word or two."""
-        return "could not be measured" if self.measured is None else "met" if self.is_met else "not met"
-
-    def __str__(self) -> str:
-        measured = self.problem if self.measured is None else f"{self.measured:.3g}"
-        return f"{self.goal.name}: {measured} (goal: {self.goal.text}): {self.word}"
-
-
-def judge(goals: Sequence[Goal], results: Results) -> list[Verdict]:
-    """Compare the measurements with the goals."""
-    return [_judge(goal, results) for goal in goals]
-
-
-def _judge(goal: Goal, results: Results) -> Verdict:
-    try:
-        return Verdict(goal, goal.of(results))
-    except MissingError as error:
-        return Verdict(goal, None, str(error))
 
 
 def goals(plan: Plan) -> list[Goal]:
@@ -180,17 +126,26 @@ def _of_grades(plan: Plan) -> list[Goal]:
 
 
 def _of_the_control_plane() -> list[Goal]:
-    def least(name: str, rival: str, bound: float) -> Goal:
-        return Goal("control-plane", name, _ratio(control_plane.JOBS, BROADWAY, rival), bound, is_floor=True)
+    few, many = f"{control_plane.SLOTS} slots", f"{control_plane.MANY_SLOTS} slots"
+    cost = "CPU of a no-op job, times Celery's with MongoDB results"
+    rate = "no-op jobs/s, times Celery's with MongoDB results"
+
+    def of_few(figure: Figure) -> Callable[[Results], float]:
+        return _ratio(figure, BROADWAY, CELERY_MONGODB)
+
+    def of_many(figure: Figure) -> Callable[[Results], float]:
+        return _ratio(figure, control_plane.on_many_slots(BROADWAY), control_plane.on_many_slots(CELERY_MONGODB))
 
     return [
-        least("no-op jobs/s, times Celery's with MongoDB results", CELERY_MONGODB, 2.0),
-        least("no-op jobs/s, times Celery's without results", CELERY_BARE, 0.7),
+        Goal("control-plane", f"{few}: {cost}", of_few(control_plane.CPU), 1.8, is_floor=False),
+        Goal("control-plane", f"{many}: {cost}", of_many(control_plane.CPU), 1.3, is_floor=False),
+        Goal("control-plane", f"{few}: {rate}", of_few(control_plane.JOBS), 0.50, is_floor=True),
+        Goal("control-plane", f"{many}: {rate}", of_many(control_plane.JOBS), 0.55, is_floor=True),
         Goal(
             "control-plane",
-            "idle: submission to start, p50, ms",
-            _value(control_plane.START, BROADWAY),
-            10,
+            "idle: submission to start, p50, times its writes and messages alone",
+            _ratio(control_plane.START, BROADWAY, control_plane.FLOOR),
+            1.7,
             is_floor=False,
         ),
     ]

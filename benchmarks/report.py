@@ -7,8 +7,8 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any
 
-from benchmarks.goals import Verdict
 from benchmarks.samples import Figure, Results, Summary
+from benchmarks.verdicts import Verdict
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 PLOT = "images/performance.svg"  # relative to the document

@@ -117,10 +117,10 @@ class Rival:
             (started,) = await self.starts.take(1)
         return started - begun
 
-    def cpu(self) -> float:
-        """Return the processor seconds of all its processes so far."""
-        pids = (self.worker.pid, self.submitter.pid, *self.ground.processes.values())
-        return sum(map(cpu_seconds, pids))
+    def cpu(self) -> dict[str, float]:
+        """Return the processor seconds so far, by role."""
+        pids = {"worker": self.worker.pid, "submitter": self.submitter.pid, **self.ground.processes}
+        return {role: cpu_seconds(pid) for role, pid in pids.items()}
 
     async def _submit(self, number: int) -> float:
         assert self.submitter.stdin and self.submitter.stdout  # noqa: S101, PT018 - they are pipes

@@ -180,7 +180,7 @@ async def broadway(name: str, docker_host: str, directory: Path, *, strict: bool
     """Open a grader's runtime by its name for ``--runtime``: ``oci``, or a runtime of the engine."""
     async with _connected(name, docker_host, directory) as containers:
         await containers.ensure_images([BUSYBOX])
-        with contextlib.closing(Directories(directory / "jobs")) as directories:
+        with contextlib.closing(Directories(directory / f"jobs-{name}")) as directories:
             yield Broadway(containers, directory, directories, strict=strict)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import SUITES
-from benchmarks.goals import Goal, Verdict, goals, judge
+from benchmarks.goals import goals
 from benchmarks.kernel import Kernel
 from benchmarks.machine import cpu_seconds, describe, resident, spending
 from benchmarks.plan import DEFAULT, FULL, Plan
@@ -18,6 +18,7 @@ from benchmarks.rounds import interleave
 from benchmarks.runtimes import FailedError
 from benchmarks.samples import Figure, MissingError, Results, Summary
 from benchmarks.startup import HELP, show_help
+from benchmarks.verdicts import Goal, Verdict, judge
 from broadway.grader.oci.groups import OURS
 from broadway.grader.sandbox.cgroups import ROOT
 
