@@ -30,7 +30,7 @@ class Plan:
     queued: tuple[int, ...] = (100, 1_000, 5_000)
     history: tuple[int, ...] = (0, 2_000, 20_000)  # finished jobs of a course
     alert_rounds: int = 2  # of about a minute and a half
-    asked: int = 40  # times that each read is asked
+    asked: int = 200  # times that each read is asked: the clock of processes has steps of 10 ms
     large_runs: tuple[int, ...] = (1_000, 20_000)  # students
     graded: tuple[int, int] = (2_000, 20_000)  # students of a class, and their submissions
     year: tuple[int, int] = (500, 5_000)  # the same, of a course before a pass of retention
