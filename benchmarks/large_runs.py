@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -18,7 +19,7 @@ from benchmarks.samples import Figure, Results
 from benchmarks.site import COURSE, LOGIN, NOTHING, RUN_TIMEOUT, Site, Submitted, ground
 
 ACCEPTED = Figure("a large run: until the answer", "s")
-QUEUED = Figure("a large run: from the submission until all its jobs are queued", "s")
+QUEUED = Figure("a large run: from the answer until all its jobs are queued", "s")
 READ = Figure("a large run: all its jobs in pages", "s")
 OPENED = Figure("a large run: until a stream opens", "s")
 CANCELLED = Figure("a large run: from the order to the last outcome", "s")
@@ -50,42 +51,44 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
 
 async def _large(site: Site, number: int) -> Mapping[Figure, float]:
     roster = [{"STUDENT_ID": f"s{each}", "FILE": "x" * ENVIRONMENT} for each in range(number)]
-    before = site.cpu()
     taken: dict[Figure, float] = {}
+
+    @contextlib.contextmanager
+    def step(name: str, figure: Figure) -> Iterator[None]:
+        """Measure a step: its time, its CPU, and the slowest of the single submissions that are made meanwhile."""
+        singles.step, before, begun = name, site.cpu(), time.perf_counter()
+        yield
+        taken[figure] = time.perf_counter() - begun
+        spent = {role: seconds - before[role] for role, seconds in site.cpu().items()}
+        taken.update({Figure(f"a large run: CPU of {role}, {name}", "s"): each for role, each in spent.items()})
+
     async with _singles(site) as singles:
-        submitted = await site.submit("long", roster)
-        taken |= {ACCEPTED: submitted.seconds, **_spent("accepting", before, site)}
-        before = site.cpu()
-        taken |= {QUEUED: await _queued(site, submitted), **_spent("storing and publishing jobs", before, site)}
-        before, begun = site.cpu(), time.perf_counter()
-        jobs = await _pages(site, submitted)
-        taken |= {READ: time.perf_counter() - begun, **_spent("reading", before, site)}
+        with step("accepting", ACCEPTED):
+            submitted = await site.submit("long", roster)
+        with step("storing and publishing jobs", QUEUED):
+            await _queued(site, submitted)
+        with step("reading", READ):
+            jobs = await _pages(site, submitted)
         assert len(jobs) == number  # noqa: S101 - every student has a job
-        before, begun = site.cpu(), time.perf_counter()
-        async with site.http.stream("GET", f"/api/v1/stream/{COURSE}/{jobs[-1]}", headers=LOGIN) as answer:
+        with step("opening a stream", OPENED):
+            async with site.http.stream("GET", f"/api/v1/stream/{COURSE}/{jobs[-1]}", headers=LOGIN) as answer:
+                answer.raise_for_status()
+        with step("cancelling", CANCELLED):
+            answer = await site.http.post(f"/api/v2/courses/{COURSE}/runs/{submitted.run_id}/cancel")
             answer.raise_for_status()
-            taken |= {OPENED: time.perf_counter() - begun, **_spent("opening a stream", before, site)}
-        before, begun = site.cpu(), time.perf_counter()
-        answer = await site.http.post(f"/api/v2/courses/{COURSE}/runs/{submitted.run_id}/cancel")
-        answer.raise_for_status()
-        await site.over(submitted)
-        taken |= {CANCELLED: time.perf_counter() - begun, **_spent("cancelling", before, site)}
-    return {**taken, BESIDE: max(singles.starts), REFUSED: singles.refused}
+            await site.over(submitted)
+    slowest = {Figure(f"{BESIDE.name}, {name}", "s"): max(starts) for name, starts in singles.starts.items()}
+    return {**taken, BESIDE: max(slowest.values()), **slowest, REFUSED: singles.refused}
 
 
-def _spent(what: str, before: Mapping[str, float], site: Site) -> dict[Figure, float]:
-    return {Figure(f"a large run: CPU of {role}, {what}", "s"): s - before[role] for role, s in site.cpu().items()}
-
-
-async def _queued(site: Site, submitted: Submitted) -> float:
-    """Return the seconds from a submission until all its jobs are published."""
+async def _queued(site: Site, submitted: Submitted) -> None:
+    """Return once all jobs of a run are published."""
     runs, done = site.database["grading_run"], {"_id": ObjectId(submitted.run_id), "publish_at": None}
 
     async def are_published() -> bool:
         return await runs.find_one(done, {"_id": 1}) is not None
 
     await site.children["ingest"].until(are_published, within=RUN_TIMEOUT)
-    return time.perf_counter() - submitted.begun
 
 
 async def _pages(site: Site, submitted: Submitted) -> list[str]:
@@ -102,9 +105,10 @@ async def _pages(site: Site, submitted: Submitted) -> list[str]:
 
 @dataclass(slots=True)
 class Singles:
-    """Single submissions: the seconds from each to its start, and how many were refused first."""
+    """Single submissions: the seconds from each to its start, by the present step, and how many were refused first."""
 
-    starts: list[float] = field(default_factory=list)
+    step: str = ""
+    starts: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     refused: int = 0
     waiting_since: datetime | None = None
 
@@ -116,7 +120,7 @@ async def _singles(site: Site) -> AsyncIterator[Singles]:
 
     async def submit() -> None:
         while not stopping.is_set():
-            begun = datetime.now(UTC)
+            begun, step = datetime.now(UTC), singles.step
             try:
                 single = await site.submit("noop", 1)
             except httpx2.HTTPStatusError:  # the store is slow: the next try counts from the first one
@@ -126,7 +130,7 @@ async def _singles(site: Site) -> AsyncIterator[Singles]:
                 continue
             begun, singles.waiting_since = singles.waiting_since or begun, None
             await site.ended(single)
-            singles.starts.append((await site.started_at(single) - begun).total_seconds())
+            singles.starts[step].append((await site.started_at(single) - begun).total_seconds())
             await asyncio.sleep(PAUSE)
 
     submitting = asyncio.create_task(submit())

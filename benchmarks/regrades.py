@@ -15,18 +15,8 @@ from benchmarks.samples import Figure, Results
 from benchmarks.site import COURSE, NOTHING, Site, ground
 from broadway.domain.job import Phase
 from broadway.domain.keys_of_tests import Keys
-from broadway.domain.regrade import (
-    PART,
-    Item,
-    Part,
-    PartKind,
-    Regrade,
-    RegradeOrder,
-    RegradeState,
-    Seen,
-    Select,
-    run_of,
-)
+from broadway.domain.regrade import PART, Item, Part, PartKind, Regrade, RegradeOrder, Seen, run_of
+from broadway.domain.regrade_terms import RegradeState, Select
 from broadway.domain.report import Report, ReportedTest, Source, Status, Text
 from broadway.domain.run import plan_jobs
 from broadway.mongo.collection import object_id

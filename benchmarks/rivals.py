@@ -73,6 +73,7 @@ class Starts:
                 yield starts
             finally:
                 loop.remove_reader(listener)
+                path.unlink()  # the next system of this name listens at the same path
 
     def _receive(self, listener: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,11 @@ def watched(number: int) -> str:
     return f"{number} watched"
 
 
+def in_line(number: int) -> str:
+    """Return the name of a number of watched jobs that wait behind the measured ones, as a contender."""
+    return f"{number} watched in line"
+
+
 async def measure(plan: Plan, results: Results, directory: Path) -> None:
     """A short and a long run with a watcher on every job."""
     async with ground(directory) as below, Site.open(below, flags=FLAGS) as site:
@@ -40,33 +46,60 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
 
 
 async def measure_many(plan: Plan, results: Results, directory: Path) -> None:
-    """A run with a watcher on every job, and the same run without watchers."""
+    """A run beside watchers of jobs that wait behind it, with a watcher on every job, and without watchers."""
     async with ground(directory) as below, Site.open(below) as site:
         await site.register("noop", NOTHING)
-        numbers = {watched(number): partial(_beside, site, plan, number) for number in (0, plan.streams)}
-        await interleave(numbers, rounds=max(2, plan.poll_rounds), into=results)
+        contenders = {
+            watched(0): partial(_beside, site, plan, 0),
+            in_line(plan.streams): partial(_in_line, site, plan),
+            watched(plan.streams): partial(_beside, site, plan, plan.streams),
+        }
+        await interleave(contenders, rounds=max(2, plan.poll_rounds), into=results)
     results.notes["many streams"] = (
-        f"a run of {plan.streams:,} no-op jobs on {SLOTS} slots, whose streams are opened before its grader starts; "
-        "CPU of all processes but the grader's"
+        f"a run of {plan.streams:,} no-op jobs on {SLOTS} slots, whose streams, or those of a run behind it, are "
+        "opened before its grader starts; CPU of all processes but the grader's"
     )
+
+
+async def _in_line(site: Site, plan: Plan) -> Mapping[Figure, float]:
+    """Watch the jobs of a run that waits behind the measured one, whose places change with each job."""
+    measured = await site.submit("noop", plan.streams)
+    waiting = await site.submit("noop", plan.streams)
+    async with _watching(site, await _jobs(site, waiting)):
+        taken = await _graded(site, plan, measured)
+        (await site.http.post(f"/api/v2/courses/{COURSE}/runs/{waiting.run_id}/cancel")).raise_for_status()
+    await site.over(waiting)
+    return taken
 
 
 async def _beside(site: Site, plan: Plan, streams: int) -> Mapping[Figure, float]:
     submitted = await site.submit("noop", plan.streams)
-    jobs = await _jobs(site, submitted)
     begun = time.perf_counter()
+    async with _watching(site, (await _jobs(site, submitted))[:streams]):
+        opened = {OPENED: time.perf_counter() - begun} if streams else {}
+        return {**await _graded(site, plan, submitted), **opened}
+
+
+@asynccontextmanager
+async def _watching(site: Site, jobs: Sequence[str]) -> AsyncIterator[None]:
+    """Open a stream of each job; at the end, wait for the end of all streams."""
     async with asyncio.timeout(RUN_TIMEOUT), asyncio.TaskGroup() as watching:
-        opened = [asyncio.Event() for _ in range(streams)]
-        for job, event in zip(jobs, opened, strict=False):
+        opened = [asyncio.Event() for _ in jobs]
+        for job, event in zip(jobs, opened, strict=True):
             watching.create_task(_follow(site, job, event))
         await asyncio.gather(*(event.wait() for event in opened))
-        seconds = time.perf_counter() - begun
-        before = site.cpu()
-        async with site.noop_graders("graders", slots=SLOTS):
-            await site.ended(submitted)
-            cpu = site.cpu()
-    spent = sum(cpu[role] - before[role] for role in before)
-    return {BESIDE: 1000 * spent / plan.streams, **({OPENED: seconds} if streams else {})}
+        yield
+
+
+async def _graded(site: Site, plan: Plan, submitted: Submitted) -> Mapping[Figure, float]:
+    """Let a grader run the jobs of a run; return the CPU of a job, in all processes but the grader's, and by role."""
+    before = site.cpu()
+    async with site.noop_graders("graders", slots=SLOTS):
+        await site.ended(submitted)
+        cpu = site.cpu()
+    spent = {role: 1000 * (cpu[role] - before[role]) / plan.streams for role in before}
+    by_role = {Figure(f"{BESIDE.name}: {role}", "ms"): each for role, each in spent.items()}
+    return {BESIDE: sum(spent.values()), **by_role}
 
 
 async def _jobs(site: Site, submitted: Submitted) -> list[str]:

@@ -17,7 +17,8 @@ from broadway.domain.callback import CallbackEvent
 from broadway.domain.extension import Extension, ExtensionOrder, Target
 from broadway.domain.grade_book import AdjustmentKind, StoredAdjustment
 from broadway.domain.page_session import PageSession
-from broadway.domain.regrade import Item, Part, PartKind, Regrade, RegradeOrder, RegradeState, Seen, Select
+from broadway.domain.regrade import Item, Part, PartKind, Regrade, RegradeOrder, Seen
+from broadway.domain.regrade_terms import RegradeState, Select
 from broadway.domain.roster import RosterEntry
 from broadway.domain.run import Run, RunState
 from broadway.domain.webhook import Delivery, DeliveryState, Push, Quota, quota_key

@@ -19,7 +19,7 @@ from broadway.domain.callback import CallbackEvent
 from broadway.domain.callback_delivery import Answer, Delivery, Endpoint
 from broadway.domain.job import Outcome
 from broadway.domain.originals import Reported
-from broadway.domain.regrade import Select
+from broadway.domain.regrade_terms import Select
 from broadway.domain.report import Report
 from broadway.domain.run import Run, RunState
 from broadway.messages.http import IDENTITY_HEADER

@@ -7,7 +7,7 @@ from classes import Class, HandIn, finished, started
 from graded import NOW
 from harness import until
 
-from broadway.domain.regrade import RegradeState
+from broadway.domain.regrade_terms import RegradeState
 
 
 async def ready(group: Class, identity: str, outcomes: Mapping[str, HandIn]) -> None:

@@ -11,8 +11,8 @@ import typer
 
 from broadway.cli import terminal
 from broadway.cli.logins import Logins
-from broadway.domain.course import COURSE_ID
 from broadway.domain.header_text import header_problem
+from broadway.domain.names import COURSE_ID
 
 if TYPE_CHECKING:
     from broadway.client import Client, ClientError, Operator

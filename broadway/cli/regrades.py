@@ -19,8 +19,7 @@ from broadway.cli.common import (
     confirm,
     fail,
 )
-from broadway.domain.comparison import Category
-from broadway.domain.regrade import Publish, RegradeState, Select
+from broadway.domain.regrade_terms import Category, Publish, RegradeState, Select
 
 if TYPE_CHECKING:
     from broadway.client import Client

@@ -7,8 +7,7 @@ from secrets import token_hex
 
 from broadway.clients.changes import changes
 from broadway.clients.course import CourseSession
-from broadway.domain.comparison import Category
-from broadway.domain.regrade import Publish
+from broadway.domain.regrade_terms import Category, Publish
 from broadway.messages.resources.base import MAX_PAGE
 from broadway.messages.resources.regrades import (
     RegradePublish,

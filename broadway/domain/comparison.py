@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from enum import StrEnum
 
 from broadway.domain.grade import Grade, GradeStatus
+from broadway.domain.regrade_terms import Category
 from broadway.domain.report import Report, Status
 
 MAX_FLIPS = 100  # of a row; a report may have 10,000 tests
@@ -18,21 +18,6 @@ MAX_GROUPS = 200  # of a class
 MAX_NAMED = 5  # students of a group
 
 _NO_POINTS = Decimal(-1)  # less than any grade
-
-
-class Category(StrEnum):
-    """The difference between the two grades of a student, worst first."""
-
-    INFRA_ERROR = "infra_error"  # the infrastructure failed with the regrade, so there is nothing to compare
-    NEWLY_UNGRADABLE = "newly_ungradable"
-    DOWN = "down"
-    UP = "up"
-    TESTS_CHANGED = "tests_changed"  # for the same points
-    NEWLY_GRADABLE = "newly_gradable"
-    LATE_CHANGED = "late_changed"  # days late or late days, for the same points
-    SAME = "same"
-    STALE = "stale"  # the student's submissions or grade have changed since the regrade ran
-    LEFT_COURSE = "left_course"
 
 
 SEVERITY = {category: place for place, category in enumerate(Category)}

@@ -22,9 +22,8 @@ from broadway.domain.access import Kind, Principal
 from broadway.domain.bounds import MAX_STAGES
 from broadway.domain.header_text import header_problem
 from broadway.domain.mistakes import mistakes
+from broadway.domain.names import COURSE_ID
 from broadway.domain.text_files import TextFileError, json_of, read_text
-
-COURSE_ID = r"^[A-Za-z0-9_-]+$"
 
 _HASHED = re.compile(r"sha256\$(?P<salt>[0-9a-f]{32})\$(?P<digest>[0-9a-f]{64})")
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from broadway.domain.course import COURSE_ID
+from broadway.domain.names import COURSE_ID
 from broadway.domain.roster import MAX_STUDENT_NAME
 
 EMAIL = "email"

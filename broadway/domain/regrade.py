@@ -14,6 +14,7 @@ from typing import Any
 
 from broadway.domain.assignment import Env
 from broadway.domain.job import Phase
+from broadway.domain.regrade_terms import RegradeState, Select
 from broadway.domain.run import Run, RunState, job_id
 
 MAX_NOTE = 2000  # characters
@@ -25,34 +26,6 @@ PART = 20  # jobs that start together; a job that comes later waits for at most 
 OPEN_PARTS = 2  # that run at the same time, so that graders need not wait between two parts
 PUBLISHED_WITHIN = timedelta(minutes=1)  # then the process that published has died
 CLEAN_AFTER = timedelta(seconds=5)  # another process may just start a part of a regrade that is discarded
-
-
-class RegradeState(StrEnum):
-    """The state of a regrade."""
-
-    DRAFT = "draft"
-    RUNNING = "running"
-    READY = "ready"
-    STALE = "stale"
-    PUBLISHED = "published"
-    DISCARDED = "discarded"
-
-
-class Select(StrEnum):
-    """The submissions that a regrade grades again."""
-
-    LATEST = "latest"  # of each student
-    COUNTING = "counting"  # those that the present grades count
-    ALL = "all"
-    CHOSEN = "chosen"
-
-
-class Publish(StrEnum):
-    """The grades of a regrade that are published."""
-
-    ALL = "all"
-    RAISE = "raise"  # the better one of the old and the new grade
-    CHOSEN = "chosen"  # the new ones of chosen students
 
 
 class RegradeStateError(ValueError):

@@ -8,7 +8,6 @@ from decimal import Decimal
 from broadway.domain.comparison import (
     SEVERITY,
     CaseResult,
-    Category,
     Circumstances,
     Comparison,
     FlipGroup,
@@ -20,7 +19,8 @@ from broadway.domain.comparison import (
 )
 from broadway.domain.grade import Grade, GradeStatus
 from broadway.domain.grade_book import BookEntry, changed_students
-from broadway.domain.regrade import InfraErrorsError, Publish, Seen
+from broadway.domain.regrade import InfraErrorsError, Seen
+from broadway.domain.regrade_terms import Category, Publish
 
 Executions = Mapping[str, Mapping[str, CaseResult]]
 

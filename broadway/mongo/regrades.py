@@ -7,7 +7,8 @@ from typing import Any
 
 from broadway.domain.pages import position
 from broadway.domain.parts import in_parts
-from broadway.domain.regrade import Item, Part, PartKind, Regrade, RegradeOrder, RegradeState, Seen, Select
+from broadway.domain.regrade import Item, Part, PartKind, Regrade, RegradeOrder, Seen
+from broadway.domain.regrade_terms import RegradeState, Select
 from broadway.mongo.assignments import check_storable
 from broadway.mongo.collection import Collection, Document, Documents, insert_each
 from broadway.mongo.run_lists import following

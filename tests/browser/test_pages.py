@@ -14,7 +14,8 @@ from writers import Database, Writer
 from broadway.domain.access import SecretPrefix, new_secret
 from broadway.domain.job import Outcome
 from broadway.domain.originals import Reported
-from broadway.domain.regrade import Regrade, RegradeOrder, RegradeState, Select
+from broadway.domain.regrade import Regrade, RegradeOrder
+from broadway.domain.regrade_terms import RegradeState, Select
 from broadway.domain.report import Report
 from broadway.messages.http import IDENTITY_HEADER
 

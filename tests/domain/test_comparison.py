@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from broadway.domain.comparison import (
     SEVERITY,
     CaseResult,
-    Category,
     Circumstances,
     Flip,
     Side,
@@ -22,6 +21,7 @@ from broadway.domain.comparison import (
     results_of,
 )
 from broadway.domain.grade import Grade, GradeStatus
+from broadway.domain.regrade_terms import Category
 from broadway.domain.report import Report, Status
 
 PASSED, FAILED = CaseResult(Status.PASSED, Decimal(1)), CaseResult(Status.FAILED, Decimal(0))

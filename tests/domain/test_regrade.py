@@ -17,10 +17,8 @@ from broadway.domain.regrade import (
     PartKind,
     Regrade,
     RegradeOrder,
-    RegradeState,
     RegradeStateError,
     Seen,
-    Select,
     control_group,
     grading_part,
     most_open,
@@ -29,6 +27,7 @@ from broadway.domain.regrade import (
     run_of,
     split,
 )
+from broadway.domain.regrade_terms import RegradeState, Select
 from broadway.domain.run import plan_jobs
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broadway.domain.comparison import CaseResult, Category
+from broadway.domain.comparison import CaseResult
 from broadway.domain.grade import Grade, GradeStatus
 from broadway.domain.grade_book import BookEntry
-from broadway.domain.regrade import InfraErrorsError, Publish, Seen
+from broadway.domain.regrade import InfraErrorsError, Seen
 from broadway.domain.regrade_diff import (
     Checked,
     Control,
@@ -22,6 +22,7 @@ from broadway.domain.regrade_diff import (
     parted_group,
     rows_of,
 )
+from broadway.domain.regrade_terms import Category, Publish
 from broadway.domain.report import Status
 
 FAILED, PASSED = CaseResult(Status.FAILED), CaseResult(Status.PASSED)

@@ -19,7 +19,8 @@ from broadway.domain.audit import AuditRecord
 from broadway.domain.callback import CallbackEvent
 from broadway.domain.callback_delivery import Delivery, Endpoint
 from broadway.domain.callback_delivery import new_secret as new_signing_secret
-from broadway.domain.regrade import Regrade, RegradeOrder, RegradeState, Select
+from broadway.domain.regrade import Regrade, RegradeOrder
+from broadway.domain.regrade_terms import RegradeState, Select
 from broadway.ingest.commands.audit import Auditor
 from broadway.ingest.commands.later import BackgroundTasks
 from broadway.ingest.http.endpoint import route

@@ -4,7 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
 
-from broadway.domain.regrade import Item, Part, PartKind, Regrade, RegradeOrder, RegradeState, Seen, Select
+from broadway.domain.regrade import Item, Part, PartKind, Regrade, RegradeOrder, Seen
+from broadway.domain.regrade_terms import RegradeState, Select
 from broadway.mongo.store import Store
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)

@@ -9,7 +9,8 @@ from pymongo.asynchronous.database import AsyncDatabase
 from receivers import Receiver
 
 from broadway.domain.grade_book import MadeFrom, Published, Version
-from broadway.domain.regrade import Regrade, RegradeOrder, RegradeState, Select
+from broadway.domain.regrade import Regrade, RegradeOrder
+from broadway.domain.regrade_terms import RegradeState, Select
 from broadway.runtime.clock import now
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from broadway.ingest.commands.limits import QuotaError
 
 LIFETIME = 1.0  # seconds for which a count is used again, at least
-SHARE = 20  # counts take at most 1/20 of the time while there is room
+SHARE = 100  # counts take at most 1/100 of the time while there is room
 RETRY_AFTER = 60  # seconds, for clients that met the limit
 
 

@@ -9,16 +9,9 @@ import structlog
 from broadway.domain.course import Course
 from broadway.domain.grade_book import MAX_NOTE, MadeFrom, Version
 from broadway.domain.handed_in import digest_of_config
-from broadway.domain.regrade import (
-    Publish,
-    Regrade,
-    RegradeOrder,
-    RegradeState,
-    RegradeStateError,
-    grading_part,
-    regrade_id,
-)
+from broadway.domain.regrade import Regrade, RegradeOrder, RegradeStateError, grading_part, regrade_id
 from broadway.domain.regrade_diff import Diff, entries_to_publish, parted_group
+from broadway.domain.regrade_terms import Publish, RegradeState
 from broadway.ingest.commands.grades import BookMovedError, GradeChanges, Publication, is_repeated
 from broadway.ingest.commands.limits import Limits, QuotaError, RejectedError, allowed
 from broadway.ingest.commands.regrade_plan import NothingToRegradeError, RegradePlanner

@@ -17,11 +17,11 @@ from broadway.domain.regrade import (
     Regrade,
     RegradeOrder,
     Seen,
-    Select,
     control_group,
     part_size,
     split,
 )
+from broadway.domain.regrade_terms import Select
 from broadway.domain.results_of_work import Result
 from broadway.domain.roster import Roster
 from broadway.domain.run import Run

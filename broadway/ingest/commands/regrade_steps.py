@@ -12,7 +12,8 @@ from typing import Protocol
 
 import structlog
 
-from broadway.domain.regrade import OPEN_PARTS, Regrade, RegradeState, most_open, run_of
+from broadway.domain.regrade import OPEN_PARTS, Regrade, most_open, run_of
+from broadway.domain.regrade_terms import RegradeState
 from broadway.ingest.commands.regrade_plan import RegradePlanner
 from broadway.lifecycle.announce import Announcements
 from broadway.lifecycle.orders import IsOverError, NoRunError, Orders, RunIsBusyError

@@ -11,8 +11,9 @@ from broadway.domain.handed_in import regrade_of
 from broadway.domain.job import Attempt, Job, Outcome, Phase
 from broadway.domain.marks import Marks
 from broadway.domain.pages import Slice, cursor, sliced
-from broadway.domain.regrade import Part, PartKind, Regrade, RegradeState
+from broadway.domain.regrade import Part, PartKind, Regrade
 from broadway.domain.regrade_diff import Checked, Control, Diff, Executions, Grades, diff_of, rows_of
+from broadway.domain.regrade_terms import RegradeState
 from broadway.domain.results_of_work import Among, Result
 from broadway.domain.run import job_id
 from broadway.domain.work import OWN, graded_attempt

@@ -12,8 +12,8 @@ from starlette.responses import Response
 
 from broadway.domain.assignment import AssignmentConfig
 from broadway.domain.assignment_settings import AssignmentSettings
-from broadway.domain.course import COURSE_ID
 from broadway.domain.json_bodies import InvalidBodyError, parse
+from broadway.domain.names import COURSE_ID
 from broadway.domain.roster import Roster
 from broadway.domain.roster_files import RosterError, read_roster
 from broadway.domain.text_files import TextFileError, decode, json_of

@@ -10,11 +10,11 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
-from broadway.domain.comparison import Category
 from broadway.domain.json_bodies import check
 from broadway.domain.pages import ROWS, pages_of
-from broadway.domain.regrade import MAX_NOTE, Publish, Regrade, RegradeOrder, RegradeState, Select
+from broadway.domain.regrade import MAX_NOTE, Regrade, RegradeOrder
 from broadway.domain.regrade_diff import Diff, Row
+from broadway.domain.regrade_terms import Category, Publish, RegradeState, Select
 from broadway.domain.status_line import StatusLine, Tone
 from broadway.ingest.commands.regrade import RegradePublication
 from broadway.ingest.http import scope

@@ -4,7 +4,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from broadway.domain.course import COURSE_ID
+from broadway.domain.names import COURSE_ID
 from broadway.ingest.http.auth import course_of
 from broadway.ingest.http.deps import Deps
 from broadway.ingest.http.rights import Auth

@@ -6,10 +6,10 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from broadway.domain.comparison import Category
 from broadway.domain.pages import CursorError
-from broadway.domain.regrade import Publish, Regrade, RegradeOrder, RegradeState, Select
+from broadway.domain.regrade import Regrade, RegradeOrder
 from broadway.domain.regrade_diff import Diff
+from broadway.domain.regrade_terms import Category, Publish, RegradeState, Select
 from broadway.ingest.commands.regrade import RegradePublication
 from broadway.ingest.commands.start import NO_SUCH_ASSIGNMENT
 from broadway.ingest.http.answers import Refused

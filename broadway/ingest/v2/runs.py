@@ -7,8 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from broadway.domain.access import Kind
-from broadway.domain.course import COURSE_ID
 from broadway.domain.job import Job, JobState, Outcome
+from broadway.domain.names import COURSE_ID
 from broadway.domain.progress import RunProgress
 from broadway.domain.work import final_marks
 from broadway.ingest.commands.start import RunOrder

@@ -5,10 +5,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from broadway.domain.comparison import Category
 from broadway.domain.course import MAX_STUDENTS
 from broadway.domain.grade import GradeStatus
-from broadway.domain.regrade import MAX_CHOSEN, MAX_NOTE, MIN_CONTROL, Publish, RegradeState, Select
+from broadway.domain.regrade import MAX_CHOSEN, MAX_NOTE, MIN_CONTROL
+from broadway.domain.regrade_terms import Category, Publish, RegradeState, Select
 from broadway.domain.report import Status
 from broadway.domain.roster import Student
 from broadway.messages.resources.base import Body, View

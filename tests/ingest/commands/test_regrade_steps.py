@@ -10,7 +10,8 @@ from classes import CONFIG
 from pymongo.asynchronous.database import AsyncDatabase
 from stored import course, database, shared_place, store
 
-from broadway.domain.regrade import OPEN_PARTS, Item, Part, PartKind, Regrade, RegradeOrder, RegradeState, Select
+from broadway.domain.regrade import OPEN_PARTS, Item, Part, PartKind, Regrade, RegradeOrder
+from broadway.domain.regrade_terms import RegradeState, Select
 from broadway.domain.run import RunState
 from broadway.ingest.commands.regrade_steps import LOOKED_AT, RegradeSteps
 from broadway.lifecycle.steps import Step

@@ -19,7 +19,8 @@ from broadway.domain.access import AccessToken, TokenKind
 from broadway.domain.assignment_settings import AssignmentSettings, SettingsVersion
 from broadway.domain.job import Outcome, RetryPolicy
 from broadway.domain.originals import OriginalFile, Reported, unpacked
-from broadway.domain.regrade import Item, Part, PartKind, Regrade, RegradeOrder, RegradeState, Select
+from broadway.domain.regrade import Item, Part, PartKind, Regrade, RegradeOrder
+from broadway.domain.regrade_terms import RegradeState, Select
 from broadway.domain.result import StageResult
 from broadway.domain.retention import Chosen, CourseRules, Pass, Referred
 from broadway.domain.webhook import Delivery, DeliveryState

@@ -16,7 +16,8 @@ from visitors import OWN, Visitor
 
 from broadway.connections import Connections
 from broadway.domain.callback_delivery import Endpoint
-from broadway.domain.regrade import Regrade, RegradeOrder, RegradeState, Select
+from broadway.domain.regrade import Regrade, RegradeOrder
+from broadway.domain.regrade_terms import RegradeState, Select
 from broadway.ingest.http.rights import rights_of
 from broadway.ingest.ui.routes import PAGES
 from broadway.settings.programs import IngestSettings

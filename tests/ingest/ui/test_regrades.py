@@ -15,12 +15,13 @@ from regrading import ready
 from visitors import OWN, Visitor
 
 from broadway.connections import Connections
-from broadway.domain.comparison import Category, Comparison, Flip, grouped
+from broadway.domain.comparison import Comparison, Flip, grouped
 from broadway.domain.grade import Grade, GradeStatus
 from broadway.domain.grade_book import BookEntry
 from broadway.domain.job import Outcome
-from broadway.domain.regrade import Regrade, RegradeOrder, RegradeState, Select
+from broadway.domain.regrade import Regrade, RegradeOrder
 from broadway.domain.regrade_diff import Diff, Row
+from broadway.domain.regrade_terms import Category, RegradeState, Select
 from broadway.domain.report import Status
 from broadway.domain.run import Run, RunState
 from broadway.ingest.reads.regrades import Progress

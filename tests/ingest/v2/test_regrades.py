@@ -10,7 +10,8 @@ from classes import CONFIG, Class, HandIn
 from harness import Client, token_of, until
 from pymongo.asynchronous.database import AsyncDatabase
 
-from broadway.domain.regrade import Regrade, RegradeOrder, RegradeState, Select
+from broadway.domain.regrade import Regrade, RegradeOrder
+from broadway.domain.regrade_terms import RegradeState, Select
 from broadway.domain.run import Run, RunState
 from broadway.ingest.commands.regrade import MAX_ACTIVE
 from broadway.mongo.store import Store

@@ -3,10 +3,11 @@
 from decimal import Decimal
 from typing import Any
 
-from broadway.domain.comparison import Category, Flip
+from broadway.domain.comparison import Flip
 from broadway.domain.grade_book import BookEntry
-from broadway.domain.regrade import Regrade, RegradeState
+from broadway.domain.regrade import Regrade
 from broadway.domain.regrade_diff import Diff, Row
+from broadway.domain.regrade_terms import Category, RegradeState
 from broadway.domain.report import shown
 from broadway.ingest.reads.regrades import Progress
 from broadway.messages.resources.regrades import (

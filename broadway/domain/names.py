@@ -1,0 +1,3 @@
+"""The pattern of the names of courses and assignments. Pure."""
+
+COURSE_ID = r"^[A-Za-z0-9_-]+$"
