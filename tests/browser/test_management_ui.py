@@ -57,7 +57,7 @@ async def page(world: World, browser: Browser) -> AsyncIterator[Page]:
     await page.fill("input[name=username]", username)
     await page.fill("input[name=password]", password)
     await page.click("input[type=submit]")
-    await page.get_by_role("link", name="Queues").wait_for()
+    await page.get_by_role("link", name="Queues", exact=True).wait_for()
     yield page
     await context.close()
 
@@ -72,7 +72,7 @@ async def rows(page: Page) -> dict[str, list[str]]:
     """Return the cells of the first table, by the text of their row's first cell."""
     found = await page.locator("table.list").first.locator("tbody tr").all()
     cells = [[" ".join(text.split()) for text in await row.locator("td").all_inner_texts()] for row in found]
-    return {first: rest for first, *rest in cells}
+    return {first: rest for first, *rest in filter(None, cells)}
 
 
 async def test_the_queues_show_where_work_waits(world: World, page: Page) -> None:
@@ -84,7 +84,7 @@ async def test_the_queues_show_where_work_waits(world: World, page: Page) -> Non
         "broadway.results": ["0", "0", "0"],
         "broadway.dead": ["0", "0", "0"],
     }
-    await page.get_by_role("link", name="Queues").click()
+    await page.get_by_role("link", name="Queues", exact=True).click()
 
     async def are_shown() -> bool:
         shown = {name: [cell for cell in cells if cell.isdigit()][:3] for name, cells in (await rows(page)).items()}
@@ -97,11 +97,15 @@ async def test_the_queues_show_where_work_waits(world: World, page: Page) -> Non
 
 
 async def test_connections_are_named_by_their_purpose(page: Page) -> None:
-    await page.get_by_role("link", name="Connections").click()
+    await page.get_by_role("link", name="Connections", exact=True).click()
     programs = ("ingest", "dispatcher", "results", "grader", "grader")
 
     async def are_shown() -> bool:
-        text = " ".join(await rows(page))
+        shown = await rows(page)
+        without = [name for name, cells in shown.items() if cells[-3] == "0"]  # channels, which are counted later
+        if any("ingest" not in name for name in without):  # which consumes nothing while nobody watches a job
+            return False
+        text = " ".join(shown)
         found = re.findall(r"broadway-(\w+)@\S+ \((publish|consume)\)", text)
         return sorted(found) == sorted((each, way) for each in programs for way in ("publish", "consume"))
 
@@ -133,11 +137,11 @@ async def test_a_message_explains_itself(world: World, page: Page) -> None:
     for name, value in (
         ("ce-type", "io.broadway.jobs.queued.v1"),
         ("ce-subject", f"{LARGE}, bulk (50 jobs)"),
-        ("ce-source", "/broadway/ingest"),
+        ("ce-source", "/broadway/ingest@"),
         ("type", "io.broadway.jobs.queued.v1"),
         ("app_id", "broadway-ingest"),
     ):
-        assert re.search(rf"\b{re.escape(name)}:\s*{re.escape(value)}(?!\S)", text), name
+        assert re.search(rf"\b{re.escape(name)}:\s*{re.escape(value)}", text), text.partition(name)[2][:60]
     parts = json.loads(await message.locator("pre").inner_text())["parts"]
     assert {(each["course"], each["job_class"], each["generation"]) for each in parts} == {(LARGE, "bulk", 1)}
     assert len(parts) == 50

@@ -3,6 +3,7 @@
 Restored into an empty site, the runs that were under way go on, and every job ends once.
 """
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +31,28 @@ CONFIG: dict[str, Any] = {
 OUTCOMES = "primary/job_outcome"
 
 
+@pytest.fixture
+async def empty(parts: Parts) -> AsyncIterator[Servers]:
+    """A part of the session's broker and store in which nothing is."""
+    async with parts() as opened:
+        yield opened
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("percentage", PERCENTAGES)
 async def test_a_restore_into_an_empty_site_continues_what_was_under_way(
-    percentage: int, parts: Parts, shared: Servers, tmp_path: Path, report: Report
+    percentage: int, parts: Parts, empty: Servers, tmp_path: Path, report: Report
 ) -> None:
     async with parts() as lost:
         await make_backup(lost, tmp_path / "lost", tmp_path / "backup", after=TOTAL * percentage // 100)
     restored: dict[str, int] = {}
 
     async def fill() -> None:
-        async with shared.site() as site:
+        async with empty.site() as site:
             async for done in restore(site, tmp_path / "backup", await checked(tmp_path / "backup"), by="a test"):
                 restored[done.place] = done.documents
 
-    async with World.open(tmp_path / "site", graders=2, results=RESULTS, slots=SLOTS, fill=fill, shared=shared) as site:
+    async with World.open(tmp_path / "site", graders=2, results=RESULTS, slots=SLOTS, fill=fill, shared=empty) as site:
         run_ids = [str(run["_id"]) for run in await site.database["grading_run"].find({}, {"_id": 1}).to_list()]
         # A client whose answer was lost submits again, and gets its run.
         assert await site.submit(COURSES[0], "mp1", STUDENTS, key="run-0") in run_ids
