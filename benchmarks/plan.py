@@ -28,7 +28,7 @@ class Plan:
     polling: float = 10.0
     poll_rounds: int = 2
     queued: tuple[int, ...] = (100, 1_000, 5_000)
-    history: tuple[int, ...] = (0, 2_000, 20_000)  # finished jobs of a course
+    history: tuple[int, ...] = (0, 20_000, 200_000)  # finished jobs of a course
     alert_rounds: int = 2  # of about a minute and a half
     asked: int = 200  # times that each read is asked: the clock of processes has steps of 10 ms
     large_runs: tuple[int, ...] = (1_000, 20_000)  # students
@@ -65,7 +65,6 @@ FULL = Plan(
     push_rounds=5,
     pushes=3000,
     queued=(100, 1_000, 10_000, 100_000),
-    history=(0, 20_000, 200_000),
     year=(2_000, 200_000),
     graders_jobs=2000,
     fleet_jobs=10_000,

@@ -1,6 +1,7 @@
 """Gauges of the active dispatcher: jobs by course and state, slots and graders by pool."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -154,10 +155,9 @@ class Gauges:
 
 async def _spaced(question: Awaitable[T]) -> T:
     """Answer a question, and then wait for as long as it took: others get their turn with a store that it kept busy."""
-    loop = asyncio.get_running_loop()
-    begun = loop.time()
+    begun = time.monotonic()
     answer = await question
-    await asyncio.sleep(loop.time() - begun)
+    await asyncio.sleep(time.monotonic() - begun)
     return answer
 
 
