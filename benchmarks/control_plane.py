@@ -22,7 +22,7 @@ START = Figure("idle: submission to start, p50", "ms")
 BROADWAY = "Broadway"
 FLOOR = "Broadway's writes and messages alone"
 SLOTS = 8
-MANY_SLOTS, MORE_JOBS = 64, 4  # jobs at a time, times those on few slots
+MANY_SLOTS, MORE_JOBS = 64, 2  # jobs at a time, times those on few slots
 PAUSE = 0.05  # seconds between two jobs, so that each finds an idle system
 
 
@@ -46,7 +46,7 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
             await interleave(contenders, rounds=plan.rounds, into=results)
         await _measure_many_slots(plan, results, site)
     results.notes["control plane"] = (
-        f"{plan.jobs} jobs at a time on {SLOTS} slots, {MORE_JOBS * plan.jobs:,} on {MANY_SLOTS}; Broadway's are "
+        f"{plan.noop_jobs} jobs at a time on {SLOTS} slots, {MORE_JOBS * plan.noop_jobs:,} on {MANY_SLOTS}; Broadway's are "
         "submitted in one request, and count as done when the run is done; `its writes and messages alone` are made by "
         f"a program without other work: those of a job from submission to outcome, {BATCH} jobs at a time, and those "
         "up to a job's start, one by one"
@@ -55,7 +55,7 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
 
 async def _measure_many_slots(plan: Plan, results: Results, site: Site) -> None:
     """Measure Broadway and the rival that keeps results, with more jobs at a time."""
-    jobs = MORE_JOBS * plan.jobs
+    jobs = MORE_JOBS * plan.noop_jobs
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(site.noop_graders("grader", slots=MANY_SLOTS))
         contenders: dict[str, Measure] = {on_many_slots(BROADWAY): partial(_throughput, site, jobs)}
@@ -75,7 +75,7 @@ async def _started(stack: AsyncExitStack, system: System, below: Ground, results
 
 
 async def _broadway(site: Site, plan: Plan) -> Mapping[Figure, float]:
-    taken = await _throughput(site, plan.jobs)
+    taken = await _throughput(site, plan.noop_jobs)
     return {**taken, START: await _idle(partial(_wait, site), plan)}
 
 
@@ -87,9 +87,9 @@ async def _throughput(site: Site, jobs: int) -> Mapping[Figure, float]:
 
 
 async def _floor(floor: Floor, plan: Plan) -> Mapping[Figure, float]:
-    seconds, cpu = await floor.settle(plan.jobs)
+    seconds, cpu = await floor.settle(plan.noop_jobs)
     idle = await _idle(floor.latency, plan)
-    return {JOBS: plan.jobs / seconds, **_by_role({"store": cpu}, plan.jobs), START: idle}
+    return {JOBS: plan.noop_jobs / seconds, **_by_role({"store": cpu}, plan.noop_jobs), START: idle}
 
 
 def _per_job(spent: Mapping[str, float], jobs: int) -> Mapping[Figure, float]:
@@ -118,7 +118,7 @@ async def _wait(site: Site) -> float:
 
 
 async def _rival(running: Rival, plan: Plan) -> Mapping[Figure, float]:
-    taken = await _rival_throughput(running, plan.jobs)
+    taken = await _rival_throughput(running, plan.noop_jobs)
     return {**taken, START: await _idle(running.latency, plan)}
 
 

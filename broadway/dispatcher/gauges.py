@@ -1,12 +1,10 @@
 """Gauges of the active dispatcher: jobs by course and state, slots and graders by pool."""
 
 import asyncio
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TypeVar
 
 import structlog
 from prometheus_client import Gauge
@@ -19,6 +17,7 @@ from broadway.messages.topology import course_queue
 from broadway.ports import StoreError
 from broadway.runtime import metrics
 from broadway.runtime.isolation import isolated
+from broadway.runtime.pacing import spaced
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +27,6 @@ MOST_READ = 100  # held jobs of a course and class that are skipped when its old
 REST = 20  # the pause after a count in the store, as a multiple of its time
 _STATES = (JobState.QUEUED, JobState.DISPATCHED, JobState.RUNNING)
 
-T = TypeVar("T")
 Values = Mapping[tuple[str, ...], float]
 
 
@@ -90,8 +88,8 @@ class Gauges:
         for course in waiting:
             with isolated("gauges", course=course):
                 try:
-                    self._queued[course] = await _spaced(self.jobs.count_backlog(course))
-                    oldest = [await _spaced(self._oldest_unheld(course, job_class)) for job_class in JobClass]
+                    self._queued[course] = await spaced(self.jobs.count_backlog(course))
+                    oldest = [await spaced(self._oldest_unheld(course, job_class)) for job_class in JobClass]
                     self._oldest[course] = [job for job in oldest if job]
                 except StoreError as error:
                     log.warning("jobs not counted", course=course, reason=str(error))
@@ -151,14 +149,6 @@ class Gauges:
         for gone in self._shown.get(gauge, set()) - values.keys():
             gauge.remove(*gone)
         self._shown[gauge] = set(values)
-
-
-async def _spaced(question: Awaitable[T]) -> T:
-    """Answer a question, and then wait for as long as it took: others get their turn with a store that it kept busy."""
-    begun = time.monotonic()
-    answer = await question
-    await asyncio.sleep(time.monotonic() - begun)
-    return answer
 
 
 def _state(held: Held) -> JobState:

@@ -10,6 +10,7 @@ from broadway.domain.run import JobOutline, Order, OrderKind, PlannedJob, Run, R
 from broadway.lifecycle.follow_ups import Fact, facts_of
 from broadway.lifecycle.steps import PhaseJobs, RunSteps, Step, complete, publish_at, rerun
 from broadway.runtime.crashpoints import Point, reach
+from broadway.runtime.pacing import spaced
 
 BATCH = 50  # jobs moved at a time
 GRACE = timedelta(seconds=5)  # other processes leave an order alone for this long, unless its process renews the time
@@ -79,8 +80,8 @@ async def _moves(run: Run, order: Order, *, runs: RunSteps, jobs: PhaseJobs) -> 
     """Return the moves that are left of an order, by job id: jobs that graders have or will get soon come first."""
     now = datetime.now(UTC)
     # The process that stored a new run may not have stored its jobs yet; it will find them here.
-    await complete(run.id, runs=runs, jobs=jobs)
-    present = await jobs.outlines_of_run(run.id)
+    await spaced(complete(run.id, runs=runs, jobs=jobs))
+    present = await spaced(jobs.outlines_of_run(run.id))
     if order.ends_run:
         outcome = Outcome.CANCELLED if order.kind is OrderKind.CANCEL else Outcome.SUPERSEDED
         ended = sorted((job for job in present if job.is_open), key=_waits)

@@ -22,6 +22,7 @@ from broadway.lifecycle.steps import PhaseJobs, RunSteps
 from broadway.ports import StoreError
 from broadway.runtime import fault_history
 from broadway.runtime.crashpoints import Point, reach
+from broadway.runtime.pacing import spaced
 
 log = structlog.get_logger(__name__)
 
@@ -102,7 +103,7 @@ class Orders:
             run = await self._summary(run_id)
             if run.state.is_terminal:
                 raise IsOverError("the run is over")
-            open_jobs = [job.id for job in await self.jobs.outlines_of_run(run_id) if job.is_open]
+            open_jobs = [job.id for job in await spaced(self.jobs.outlines_of_run(run_id)) if job.is_open]
             return _Plan(run, Order(OrderKind.CANCEL, reason), run.state, open_jobs)
 
         return await self._give(plan)
@@ -132,7 +133,7 @@ class Orders:
 
         async def plan() -> _Plan:
             run = await self._summary(run_id)
-            present = await self.jobs.outlines_of_run(run_id)
+            present = await spaced(self.jobs.outlines_of_run(run_id))
             started = any(job.state in (JobState.RUNNING, JobState.FINISHED) for job in present)
             if run.state.is_terminal or started:
                 raise NothingToDoError("the run has begun or is over")
@@ -171,7 +172,7 @@ class Orders:
             if run is None:
                 raise NoRunError(RUN_NOT_FOUND)
             check(run)
-            state, order = rerun_order(await self.jobs.outlines_of_run(run_id), only=only, failed=failed)
+            state, order = rerun_order(await spaced(self.jobs.outlines_of_run(run_id)), only=only, failed=failed)
             return _Plan(run, order, state, [job_id for job_id, _ in order.jobs], config)
 
         return await self._give(plan)

@@ -13,6 +13,7 @@ from broadway.dispatcher.ports import Reading
 from broadway.domain.course import Course
 from broadway.domain.job import Job, JobClass
 from broadway.messages.topology import course_queue
+from broadway.runtime import pacing
 
 
 @dataclass
@@ -38,11 +39,12 @@ class SlowStore:
         self.now += 0.5
 
     async def sleep(self, seconds: float) -> None:
-        """Move the clock; the pause between two rounds ends the gauges."""
-        if seconds == gauges.INTERVAL:
-            raise asyncio.CancelledError
         self.log.append(f"pause {seconds}")
         self.now += seconds
+
+    async def end(self, _: float) -> None:
+        """End the gauges instead of their pause between two rounds."""
+        raise asyncio.CancelledError
 
 
 class Nothing:
@@ -55,9 +57,9 @@ class Nothing:
 async def test_each_count_of_a_course_is_followed_by_a_pause_of_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
     store, board = SlowStore(), Board()
     board.set_courses([Course(id="cs101", tokens=[])])
-    loop = asyncio.get_running_loop
-    monkeypatch.setattr(gauges, "asyncio", SimpleNamespace(sleep=store.sleep, get_running_loop=loop))
-    monkeypatch.setattr(gauges, "time", SimpleNamespace(monotonic=lambda: store.now))
+    monkeypatch.setattr(gauges, "asyncio", SimpleNamespace(sleep=store.end, get_running_loop=asyncio.get_running_loop))
+    monkeypatch.setattr(pacing, "asyncio", SimpleNamespace(sleep=store.sleep))
+    monkeypatch.setattr(pacing, "time", SimpleNamespace(monotonic=lambda: store.now))
     depths = {course_queue("cs101", JobClass.BULK).name: 400}
 
     with pytest.raises(asyncio.CancelledError):

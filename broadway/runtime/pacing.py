@@ -1,0 +1,20 @@
+"""Pauses after questions that keep a store busy, so that others get their turn."""
+
+import asyncio
+import time
+from collections.abc import Awaitable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def spaced(question: Awaitable[T]) -> T:
+    """Answer a question, and then wait for as long as it took.
+
+    A question about all jobs of a large run or course may take the embedded store most of a second, in which it answers
+    nobody else. Work in the background must not ask several of them in a row.
+    """
+    begun = time.monotonic()
+    answer = await question
+    await asyncio.sleep(time.monotonic() - begun)
+    return answer
