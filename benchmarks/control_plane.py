@@ -46,10 +46,10 @@ async def measure(plan: Plan, results: Results, directory: Path) -> None:
             await interleave(contenders, rounds=plan.rounds, into=results)
         await _measure_many_slots(plan, results, site)
     results.notes["control plane"] = (
-        f"{plan.noop_jobs} jobs at a time on {SLOTS} slots, {MORE_JOBS * plan.noop_jobs:,} on {MANY_SLOTS}; Broadway's are "
-        "submitted in one request, and count as done when the run is done; `its writes and messages alone` are made by "
-        f"a program without other work: those of a job from submission to outcome, {BATCH} jobs at a time, and those "
-        "up to a job's start, one by one"
+        f"{plan.noop_jobs:,} jobs at a time on {SLOTS} slots, {MORE_JOBS * plan.noop_jobs:,} on {MANY_SLOTS}; "
+        "Broadway's are submitted in one request, and count as done when the run is done; `its writes and messages "
+        f"alone` are made by a program without other work: those of a job from submission to outcome, {BATCH} jobs at "
+        "a time, and those up to a job's start, one by one"
     )
 
 
