@@ -11,6 +11,7 @@ from benchmarks.samples import Figure, Results, Summary
 from benchmarks.verdicts import Verdict
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+OURS = "Broadway"  # at the beginning of the names of Broadway's contenders
 PLOT = "images/performance.svg"  # relative to the document
 
 
@@ -73,11 +74,15 @@ def _title(figure: Figure) -> str:
 
 
 def plot(path: Path, results: Results) -> None:
-    """Draw the figures that have several contenders, one panel each, as SVG."""
+    """Draw the figures that Broadway shares with others, one panel each, as SVG."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415 - installed for benchmarks only
     from matplotlib.figure import Figure as Canvas  # noqa: PLC0415
 
-    compared = {figure: found for figure, found in results.samples.items() if len(found) > 1}
+    compared = {
+        figure: found
+        for figure, found in results.samples.items()
+        if {name.startswith(OURS) for name in found} == {True, False}
+    }
     if not compared:
         return
     rows = -(-len(compared) // 2)
@@ -87,7 +92,7 @@ def plot(path: Path, results: Results) -> None:
         panel = canvas.add_subplot(rows, 2, number)
         found = [Summary.of(values) for values in by_contender.values()]
         spread = [[s.median - s.low for s in found], [s.high - s.median for s in found]]
-        colors = ["tab:red" if name.startswith("Broadway") else "tab:gray" for name in by_contender]
+        colors = ["tab:red" if name.startswith(OURS) else "tab:gray" for name in by_contender]
         panel.barh(list(by_contender), [s.median for s in found], xerr=spread, color=colors)
         panel.invert_yaxis()
         panel.set_title(_title(figure), fontsize=9)

@@ -11,8 +11,8 @@ T = TypeVar("T")
 async def spaced(question: Awaitable[T]) -> T:
     """Answer a question, and then wait for as long as it took.
 
-    A question about all jobs of a large run or course may take the embedded store most of a second, in which it answers
-    nobody else. Work in the background must not ask several of them in a row.
+    A question about all jobs of a large run or course may take the embedded store most of a second, and other requests
+    wait meanwhile. Work in the background must not ask several of them in a row.
     """
     begun = time.monotonic()
     answer = await question
