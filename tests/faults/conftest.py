@@ -42,6 +42,13 @@ async def shared(parts: Parts) -> AsyncIterator[Servers]:
         yield opened
 
 
+@pytest.fixture
+async def empty(parts: Parts) -> AsyncIterator[Servers]:
+    """A part of the session's broker and store in which nothing is, for one test."""
+    async with parts() as opened:
+        yield opened
+
+
 @pytest.fixture(scope="session")
 async def struck(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Servers]:
     """A broker and a store for worlds whose faults strike them; packing.TOGETHER has the files of their tests."""

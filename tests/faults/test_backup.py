@@ -3,7 +3,6 @@
 Restored into an empty site, the runs that were under way go on, and every job ends once.
 """
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,6 @@ CONFIG: dict[str, Any] = {
     "post_processing_pipeline": [stage("print", "report")],
 }
 OUTCOMES = "primary/job_outcome"
-
-
-@pytest.fixture
-async def empty(parts: Parts) -> AsyncIterator[Servers]:
-    """A part of the session's broker and store in which nothing is."""
-    async with parts() as opened:
-        yield opened
 
 
 @pytest.mark.timeout(900)

@@ -60,10 +60,10 @@ PLANS: dict[str, list[tuple[tuple[str, str], Fault]]] = (
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("plan", PLANS)
-async def test_a_run_survives_broken_links(plan: str, shared: Servers, tmp_path: Path, report: Report) -> None:
+async def test_a_run_survives_broken_links(plan: str, empty: Servers, tmp_path: Path, report: Report) -> None:
     faults = PLANS[plan]
     students = JOBS * (len(faults) + 1)
-    async with World.open(tmp_path, shared=shared, graders=2, slots=SLOTS, linked=LINKS) as world:
+    async with World.open(tmp_path, shared=empty, graders=2, slots=SLOTS, linked=LINKS) as world:
         await world.register(COURSE, "mp1", PHASES)
         runs = [await world.submit(COURSE, "mp1", students, key="run")]
         for number, (line, fault) in enumerate(faults, 1):
