@@ -214,10 +214,13 @@ def _of_scale(plan: Plan) -> list[Goal]:
 
 def _of_reads(plan: Plan) -> list[Goal]:
     few, many = polls.polls(plan.polls[0]), polls.polls(plan.polls[-1])
-    streamed, quiet = (streams.in_line(plan.streams), streams.watched(plan.streams)), streams.watched(0)
 
     def most(name: str, figure: Figure, contender: str, bound: float) -> Goal:
         return Goal("polls", f"{contender}: {name}", _value(figure, contender), bound, is_floor=False)
+
+    def beside(streamed: str) -> Goal:
+        ratio = _ratio(streams.BESIDE, streamed, streams.watched(0))
+        return Goal("many-streams", f"CPU of a job with {streamed}, times that without", ratio, 1.1, is_floor=False)
 
     return [
         most("refused, %", polls.REFUSED, few, 0),
@@ -226,10 +229,8 @@ def _of_reads(plan: Plan) -> list[Goal]:
         *(most("refused submissions", polls.REFUSED_SUBMISSIONS, each, 0) for each in (few, many)),
         most("refusals without Retry-After", polls.UNTIMED, many, 0),
         most("an answer 2 s after their end, ms", polls.AFTER, many, 500),
-        *(
-            Goal("many-streams", f"CPU of a job with {each}, times that without", ratio, 1.1, is_floor=False)
-            for each, ratio in ((each, _ratio(streams.BESIDE, each, quiet)) for each in streamed)
-        ),
+        beside(streams.in_line(plan.streams)),
+        beside(streams.watched(plan.streams)),
     ]
 
 

@@ -1,5 +1,4 @@
-"""What operators see in the management UI of RabbitMQ: queues, consumers, connections and messages that explain
-themselves.
+"""Queues, consumers, connections and messages explain themselves to operators in the management UI of RabbitMQ.
 
 With ``BROADWAY_PICTURES`` these tests take the pictures of docs/operators.md.
 """
@@ -103,7 +102,7 @@ async def test_connections_are_named_by_their_purpose(page: Page) -> None:
     async def are_shown() -> bool:
         shown = await rows(page)
         without = [name for name, cells in shown.items() if cells[-3] == "0"]  # channels, which are counted later
-        if any("ingest" not in name for name in without):  # which consumes nothing while nobody watches a job
+        if any("ingest" not in name for name in without):  # which consumes nothing while no job is watched
             return False
         text = " ".join(shown)
         found = re.findall(r"broadway-(\w+)@\S+ \((publish|consume)\)", text)
